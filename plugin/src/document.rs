@@ -73,6 +73,9 @@ pub(crate) struct ScalePlan<'a> {
     metadata: Metadata,
     /// `Ready`, `Refused` or `Nothing`.
     outcome: &'static str,
+    /// The hash of what the plan decides and rests on, without positions, lags and times, for
+    /// `--expect-plan`.
+    hash: String,
     declared: Option<i64>,
     asked: i64,
     from: i64,
@@ -179,6 +182,7 @@ impl<'a> ScalePlan<'a> {
                 PlanOutcome::Ready => "Ready",
                 PlanOutcome::Refused => "Refused",
             },
+            hash: plan.hash.to_string(),
             declared: plan.declared,
             asked: plan.count,
             from: plan.from,

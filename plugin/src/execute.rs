@@ -83,12 +83,17 @@ pub(crate) struct Agreed {
     /// Rules that judged the plan that was shown may lack a fact when the plan is made again
     /// (--yes).
     pub(crate) unjudged: bool,
+    /// The plan must be the one with the hash that was expected (--expect-plan).
+    pub(crate) same_hash: bool,
 }
 
 impl Agreed {
     /// Checks that rules that judged the plan that was `shown` can judge it `now`. A change that is
     /// not judged in full needs a person's yes.
     pub(crate) fn covers(self, shown: &Plan, now: &Plan) -> Result<(), Failure> {
+        if self.same_hash {
+            now.is_expected(&shown.hash)?;
+        }
         let rules = now.unjudged_since(shown);
         if self.unjudged || rules.is_empty() {
             return Ok(());

@@ -16,14 +16,17 @@ use pgscale_guard::{Assessment, Facts, Policies, RuleId, Verdict, evaluate};
 
 mod commit;
 mod handover;
+mod hash;
 mod judged;
 mod nearest;
 mod resuming;
 
+use crate::error::Failure;
 use crate::members::{Role, is_sync};
 pub(crate) use commit::Commit;
 use handover::another_switchover;
 pub(crate) use handover::{Handover, Wanted, switchover};
+pub(crate) use hash::PlanHash;
 pub(crate) use judged::{Judged, Says, every_rule};
 pub(crate) use nearest::Nearest;
 
@@ -86,6 +89,8 @@ pub(crate) struct Plan {
     pub(crate) plain_write_refused_by: Vec<&'static str>,
     /// Other writers of the count, which may undo the change.
     pub(crate) other_writers: Vec<String>,
+    /// The hash of what the plan decides and rests on.
+    pub(crate) hash: PlanHash,
 }
 
 /// A removed member.
@@ -194,7 +199,7 @@ impl Plan {
             steps.push(Step::SetCount(facts.requested()));
         }
         steps.push(Step::Converge(to));
-        Self {
+        let plan = Self {
             namespace: cluster.namespace.clone(),
             name: cluster.name.clone(),
             uid: cluster.uid.clone(),
@@ -220,7 +225,9 @@ impl Plan {
             reach: Reach::default(),
             plain_write_refused_by,
             other_writers: other_writers(cluster),
-        }
+            hash: PlanHash::default(),
+        };
+        Self { hash: PlanHash::of(&plan, facts, |member| assessment.health(member)), ..plan }
     }
 
     /// Returns the result of planning.
@@ -282,6 +289,24 @@ impl Plan {
     /// Returns what the findings that refuse it suggest.
     pub(crate) fn ways_out(&self) -> impl Iterator<Item = &Remedy> {
         self.verdict.denials().filter_map(|finding| finding.remedy.as_ref())
+    }
+
+    /// Checks that it is the plan with this hash.
+    ///
+    /// # Errors
+    /// `Refused` where it is another one.
+    pub(crate) fn is_expected(&self, expected: &PlanHash) -> Result<(), Failure> {
+        if self.hash == *expected {
+            return Ok(());
+        }
+        let look = self.command("plan", &["--to", &self.count.to_string(), "-o", "wide"]);
+        Err(Failure::refused(format!(
+            "the plan of postgresql {} is {} now, not the expected {expected}: its members, its leader, its steps or \
+             its findings have changed; nothing was changed",
+            self.cluster(),
+            self.hash
+        ))
+        .hint_to("look at it again", look))
     }
 
     /// Returns whether members are removed by it.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::{Shape, timeout};
+use crate::plan::PlanHash;
 
 /// The dry run of a change, if it is one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -24,9 +25,13 @@ pub(crate) struct Acting {
     /// Answer yes to the question before a change.
     #[arg(short, long)]
     pub(crate) yes: bool,
-    /// Confirms a change to 0 instances, which ends the service.
-    #[arg(long, value_name = "NAMESPACE/NAME")]
+    /// Confirms a change to 0 instances (NAMESPACE/NAME), or of more than three clusters
+    /// (N-clusters).
+    #[arg(long, value_name = "WHAT")]
     pub(crate) confirm: Option<String>,
+    /// Change nothing (exit 3) unless the plan is still the one with this hash, of plan -o json.
+    #[arg(long, value_name = "HASH", value_parser = PlanHash::read)]
+    pub(crate) expect_plan: Option<PlanHash>,
     /// Change nothing: `client` only plans, `server` has the write judged and not stored.
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     pub(crate) dry_run: DryRun,

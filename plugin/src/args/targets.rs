@@ -15,15 +15,18 @@ pub(crate) struct Target {
 pub(crate) struct Targets {
     /// The cluster: NAME, pg/NAME or postgresql/NAME.
     #[arg(value_name = "NAME", value_parser = cluster_name,
-        required_unless_present_any = ["selector", "all_namespaces"],
-        conflicts_with_all = ["selector", "all_namespaces"])]
+        required_unless_present_any = ["selector", "all_namespaces", "all"],
+        conflicts_with_all = ["selector", "all_namespaces", "all"])]
     pub(crate) name: Option<String>,
     /// All clusters with these labels, instead of one by name.
     #[arg(short = 'l', long, value_name = "LABELS", value_parser = labels,
-        help_heading = "Several clusters")]
+        group = "which", help_heading = "Several clusters")]
     pub(crate) selector: Option<String>,
-    /// Clusters of all namespaces; needs -l.
-    #[arg(short = 'A', long, requires = "selector", help_heading = "Several clusters")]
+    /// All clusters, whatever their labels are.
+    #[arg(long, group = "which", help_heading = "Several clusters")]
+    pub(crate) all: bool,
+    /// Clusters of all namespaces; needs -l or --all.
+    #[arg(short = 'A', long, requires = "which", help_heading = "Several clusters")]
     pub(crate) all_namespaces: bool,
     /// Number of clusters that are changed at a time.
     #[arg(long, value_name = "N", default_value = "1", value_parser = at_a_time,
@@ -40,6 +43,7 @@ impl Targets {
         Self {
             name: Some(name),
             selector: None,
+            all: false,
             all_namespaces: false,
             max_parallel: 1,
             stop_on_error: false,

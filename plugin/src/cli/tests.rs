@@ -122,41 +122,36 @@ fn help_of_the_verbs_that_change_something() {
       [NAME]  The cluster: NAME, pg/NAME or postgresql/NAME
 
     Options:
-          --color <WHEN>
-              Colours in the output; `NO_COLOR` wins [default: auto] [possible
-              values: auto, always, never]
-          --to <N>
-              Number of instances to run
-          --by <N>
-              Number of instances to add [default: 1]
-      -y, --yes
-              Answer yes to the question before a change
-          --confirm <NAMESPACE/NAME>
-              Confirms a change to 0 instances, which ends the service
-          --dry-run <MODE>
-              Change nothing: `client` only plans, `server` has the write judged and
-              not stored [default: none] [possible values: none, client, server]
-          --wait[=<BOOL>]
-              Wait until the cluster has converged; --wait=false returns after the
-              write [default: true] [possible values: true, false]
-          --timeout <DURATION>
-              Time to wait, such as 5s, 2m or 3h; 0 looks once, a negative value
-              waits a week [default: 30m]
-          --reason <TEXT>
-              Reason: kept in the history, and shown in the Event on the cluster
-          --report <FORMAT>
-              Print a full report of the change to stdout: a page of Markdown, or
-              JSON [possible values: json, md]
-      -o, --output <FORMAT>
-              Output format [default: text] [possible values: text, wide, json,
-              yaml, name]
-      -h, --help
-              Print help (see more with '--help')
+          --color <WHEN>        Colours in the output; `NO_COLOR` wins [default:
+                                auto] [possible values: auto, always, never]
+          --to <N>              Number of instances to run
+          --by <N>              Number of instances to add [default: 1]
+      -y, --yes                 Answer yes to the question before a change
+          --confirm <WHAT>      Confirms a change to 0 instances (NAMESPACE/NAME),
+                                or of more than three clusters (N-clusters)
+          --expect-plan <HASH>  Change nothing (exit 3) unless the plan is still the
+                                one with this hash, of plan -o json
+          --dry-run <MODE>      Change nothing: `client` only plans, `server` has
+                                the write judged and not stored [default: none]
+                                [possible values: none, client, server]
+          --wait[=<BOOL>]       Wait until the cluster has converged; --wait=false
+                                returns after the write [default: true] [possible
+                                values: true, false]
+          --timeout <DURATION>  Time to wait, such as 5s, 2m or 3h; 0 looks once, a
+                                negative value waits a week [default: 30m]
+          --reason <TEXT>       Reason: kept in the history, and shown in the Event
+                                on the cluster
+          --report <FORMAT>     Print a full report of the change to stdout: a page
+                                of Markdown, or JSON [possible values: json, md]
+      -o, --output <FORMAT>     Output format [default: text] [possible values:
+                                text, wide, json, yaml, name]
+      -h, --help                Print help (see more with '--help')
 
     Several clusters:
       -l, --selector <LABELS>  All clusters with these labels, instead of one by
                                name
-      -A, --all-namespaces     Clusters of all namespaces; needs -l
+          --all                All clusters, whatever their labels are
+      -A, --all-namespaces     Clusters of all namespaces; needs -l or --all
           --max-parallel <N>   Number of clusters that are changed at a time
                                [default: 1]
           --stop-on-error      Begin nothing if any cluster's change is refused, and
@@ -178,41 +173,36 @@ fn help_of_the_verbs_that_change_something() {
       [NAME]  The cluster: NAME, pg/NAME or postgresql/NAME
 
     Options:
-          --color <WHEN>
-              Colours in the output; `NO_COLOR` wins [default: auto] [possible
-              values: auto, always, never]
-          --to <N>
-              Number of instances to run
-          --by <N>
-              Number of instances to remove [default: 1]
-      -y, --yes
-              Answer yes to the question before a change
-          --confirm <NAMESPACE/NAME>
-              Confirms a change to 0 instances, which ends the service
-          --dry-run <MODE>
-              Change nothing: `client` only plans, `server` has the write judged and
-              not stored [default: none] [possible values: none, client, server]
-          --wait[=<BOOL>]
-              Wait until the cluster has converged; --wait=false returns after the
-              write [default: true] [possible values: true, false]
-          --timeout <DURATION>
-              Time to wait, such as 5s, 2m or 3h; 0 looks once, a negative value
-              waits a week [default: 30m]
-          --reason <TEXT>
-              Reason: kept in the history, and shown in the Event on the cluster
-          --report <FORMAT>
-              Print a full report of the change to stdout: a page of Markdown, or
-              JSON [possible values: json, md]
-      -o, --output <FORMAT>
-              Output format [default: text] [possible values: text, wide, json,
-              yaml, name]
-      -h, --help
-              Print help (see more with '--help')
+          --color <WHEN>        Colours in the output; `NO_COLOR` wins [default:
+                                auto] [possible values: auto, always, never]
+          --to <N>              Number of instances to run
+          --by <N>              Number of instances to remove [default: 1]
+      -y, --yes                 Answer yes to the question before a change
+          --confirm <WHAT>      Confirms a change to 0 instances (NAMESPACE/NAME),
+                                or of more than three clusters (N-clusters)
+          --expect-plan <HASH>  Change nothing (exit 3) unless the plan is still the
+                                one with this hash, of plan -o json
+          --dry-run <MODE>      Change nothing: `client` only plans, `server` has
+                                the write judged and not stored [default: none]
+                                [possible values: none, client, server]
+          --wait[=<BOOL>]       Wait until the cluster has converged; --wait=false
+                                returns after the write [default: true] [possible
+                                values: true, false]
+          --timeout <DURATION>  Time to wait, such as 5s, 2m or 3h; 0 looks once, a
+                                negative value waits a week [default: 30m]
+          --reason <TEXT>       Reason: kept in the history, and shown in the Event
+                                on the cluster
+          --report <FORMAT>     Print a full report of the change to stdout: a page
+                                of Markdown, or JSON [possible values: json, md]
+      -o, --output <FORMAT>     Output format [default: text] [possible values:
+                                text, wide, json, yaml, name]
+      -h, --help                Print help (see more with '--help')
 
     Several clusters:
       -l, --selector <LABELS>  All clusters with these labels, instead of one by
                                name
-      -A, --all-namespaces     Clusters of all namespaces; needs -l
+          --all                All clusters, whatever their labels are
+      -A, --all-namespaces     Clusters of all namespaces; needs -l or --all
           --max-parallel <N>   Number of clusters that are changed at a time
                                [default: 1]
           --stop-on-error      Begin nothing if any cluster's change is refused, and
@@ -235,39 +225,35 @@ fn help_of_the_verbs_that_change_something() {
       [N]     Number of instances to run
 
     Options:
-          --color <WHEN>
-              Colours in the output; `NO_COLOR` wins [default: auto] [possible
-              values: auto, always, never]
-          --to <N>
-              The same, where several clusters are named by labels
-      -y, --yes
-              Answer yes to the question before a change
-          --confirm <NAMESPACE/NAME>
-              Confirms a change to 0 instances, which ends the service
-          --dry-run <MODE>
-              Change nothing: `client` only plans, `server` has the write judged and
-              not stored [default: none] [possible values: none, client, server]
-          --wait[=<BOOL>]
-              Wait until the cluster has converged; --wait=false returns after the
-              write [default: true] [possible values: true, false]
-          --timeout <DURATION>
-              Time to wait, such as 5s, 2m or 3h; 0 looks once, a negative value
-              waits a week [default: 30m]
-          --reason <TEXT>
-              Reason: kept in the history, and shown in the Event on the cluster
-          --report <FORMAT>
-              Print a full report of the change to stdout: a page of Markdown, or
-              JSON [possible values: json, md]
-      -o, --output <FORMAT>
-              Output format [default: text] [possible values: text, wide, json,
-              yaml, name]
-      -h, --help
-              Print help (see more with '--help')
+          --color <WHEN>        Colours in the output; `NO_COLOR` wins [default:
+                                auto] [possible values: auto, always, never]
+          --to <N>              The same, where several clusters are named by labels
+      -y, --yes                 Answer yes to the question before a change
+          --confirm <WHAT>      Confirms a change to 0 instances (NAMESPACE/NAME),
+                                or of more than three clusters (N-clusters)
+          --expect-plan <HASH>  Change nothing (exit 3) unless the plan is still the
+                                one with this hash, of plan -o json
+          --dry-run <MODE>      Change nothing: `client` only plans, `server` has
+                                the write judged and not stored [default: none]
+                                [possible values: none, client, server]
+          --wait[=<BOOL>]       Wait until the cluster has converged; --wait=false
+                                returns after the write [default: true] [possible
+                                values: true, false]
+          --timeout <DURATION>  Time to wait, such as 5s, 2m or 3h; 0 looks once, a
+                                negative value waits a week [default: 30m]
+          --reason <TEXT>       Reason: kept in the history, and shown in the Event
+                                on the cluster
+          --report <FORMAT>     Print a full report of the change to stdout: a page
+                                of Markdown, or JSON [possible values: json, md]
+      -o, --output <FORMAT>     Output format [default: text] [possible values:
+                                text, wide, json, yaml, name]
+      -h, --help                Print help (see more with '--help')
 
     Several clusters:
       -l, --selector <LABELS>  All clusters with these labels, instead of one by
                                name
-      -A, --all-namespaces     Clusters of all namespaces; needs -l
+          --all                All clusters, whatever their labels are
+      -A, --all-namespaces     Clusters of all namespaces; needs -l or --all
           --max-parallel <N>   Number of clusters that are changed at a time
                                [default: 1]
           --stop-on-error      Begin nothing if any cluster's change is refused, and

@@ -19,8 +19,8 @@ const VERBS: [(&str, &str); 3] = [
 /// Returns the error with a line that would work: where NAME is missing, or stands beside `-l` or
 /// `-A`, or where `-A` has no labels beside it.
 pub(super) fn advised(mut error: clap::Error, arguments: &[OsString]) -> clap::Error {
-    let without_labels =
-        error.kind() == ErrorKind::MissingRequiredArgument && names(&error, "--selector <LABELS>");
+    let without_labels = error.kind() == ErrorKind::MissingRequiredArgument
+        && names(&error, "<--selector <LABELS>|--all>");
     let about_name = (error.kind() == ErrorKind::ArgumentConflict && names(&error, "[NAME]"))
         || (error.kind() == ErrorKind::MissingRequiredArgument && names(&error, "<NAME>"));
     let usage = error.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
@@ -28,7 +28,7 @@ pub(super) fn advised(mut error: clap::Error, arguments: &[OsString]) -> clap::E
         VERBS.into_iter().find(|(verb, _)| usage.split_whitespace().any(|word| word == *verb));
     if let Some((_, example)) = verb.filter(|_| without_labels) {
         let text = format!(
-            "--all-namespaces (-A) alone would change every cluster of every namespace: add -l LABELS\n\n  \
+            "--all-namespaces (-A) alone would change every cluster of every namespace: add -l LABELS, or --all\n\n  \
              tip: {example}\n\nFor more information, try '--help'.\n"
         );
         return clap::Error::raw(error.kind(), text);

@@ -64,6 +64,9 @@ fn is_shown(format: Format) -> bool {
 
 /// Carries a request out for every cluster that it names.
 pub(super) async fn run(session: &Session, request: &ScaleRequest) -> Result<(), Failure> {
+    if request.acting.expect_plan.is_some() && !request.by_name() {
+        return Err(Failure::usage("--expect-plan is about one plan: name the cluster"));
+    }
     let jobs = Box::pin(jobs(session, request)).await?;
     show(session, request, &jobs);
     let refused = jobs.iter().filter(|job| job.refusal().is_some()).count();

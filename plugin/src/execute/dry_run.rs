@@ -69,7 +69,7 @@ async fn judged(session: &Session, plan: &Plan) -> Result<(), NotPassed> {
                 // Rules that lost a fact are asked about, or refuse, when the plan is carried out.
                 session.out.note(PLANNING_AGAIN);
                 let (now, _) = read_plan(session, &plan).await.map_err(not_passed)?;
-                plan = as_agreed(&plan, now, Agreed { unjudged: true })
+                plan = as_agreed(&plan, now, Agreed { unjudged: true, same_hash: false })
                     .map_err(|failure| NotPassed { says_so_far: true, ..not_passed(failure) })?;
             }
             Err(error) => {

@@ -287,6 +287,7 @@ fn the_document_is_versioned_and_whole() {
       "declared": 5,
       "findings": [],
       "from": 5,
+      "hash": "52e0950a6ec5e025",
       "kind": "ScalePlan",
       "leader": "acid-a-4",
       "leaderMove": {

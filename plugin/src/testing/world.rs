@@ -89,6 +89,7 @@ struct State {
     events: Vec<Value>,
     overrides: Vec<Value>,
     second: bool,
+    fleet: usize,
     growth: Option<Growth>,
     /// The number of reads that fail while the API server is away.
     away: u32,
@@ -131,6 +132,7 @@ impl World {
             events: Vec::new(),
             overrides: Vec::new(),
             second: false,
+            fleet: 0,
             growth: None,
             away: 3,
             clock: machine_time,
@@ -234,6 +236,12 @@ impl World {
     /// Adds a cluster `acid-b` that is being deleted.
     pub(crate) fn with_another(self) -> Self {
         self.0.lock().unwrap().second = true;
+        self
+    }
+
+    /// Lists this number of clusters, in a namespace each. They share their name and state.
+    pub(crate) fn with_fleet(self, clusters: usize) -> Self {
+        self.0.lock().unwrap().fleet = clusters;
         self
     }
 

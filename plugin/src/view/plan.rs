@@ -46,6 +46,7 @@ pub(crate) fn render(
     }
     sections.push(verdict(plan, width));
     if wide {
+        sections.push(format!("{BOLD}Hash:{BOLD:#} {} (for --expect-plan)", plan.hash));
         sections.push(rules(plan, width));
     }
     sections.join("\n")

@@ -9,6 +9,9 @@ use crate::plan::Plan;
 use crate::session::Session;
 use crate::terminal::text::instances;
 
+/// The most clusters that `--yes` agrees to. More are confirmed by their number.
+const WITHOUT_NUMBER: usize = 3;
+
 /// Asks for agreement to all `jobs` that would change something.
 ///
 /// # Errors
@@ -25,11 +28,12 @@ pub(super) async fn seek(
             plans => about_several(session, request, plans, jobs.len()).await?,
         }
     }
-    Ok(Agreed { unjudged: request.acting.yes })
+    Ok(Agreed { unjudged: request.acting.yes, same_hash: request.acting.expect_plan.is_some() })
 }
 
 /// Asks one question about all clusters. It always asks where the labels found several, because
-/// they may have found more than was meant. It treats a single one as if it were named.
+/// they may have found more than was meant. It treats a single one as if it were named. Many are
+/// confirmed by their number, which `--yes` does not answer.
 async fn about_several(
     session: &Session,
     request: &ScaleRequest,
@@ -40,8 +44,40 @@ async fn about_several(
     if !must_ask {
         return Ok(());
     }
+    if plans.len() > WITHOUT_NUMBER {
+        return about_many(session, request, plans).await;
+    }
     let why = format!("{} would be changed", clusters(plans.len()));
     agree(session, request, &question(plans), &why).await
+}
+
+/// Asks for the number of clusters. One slip of the hand does not change a whole fleet.
+async fn about_many(
+    session: &Session,
+    request: &ScaleRequest,
+    plans: &[&Plan],
+) -> Result<(), Failure> {
+    let many = clusters(plans.len());
+    let wanted = format!("{}-clusters", plans.len());
+    match &request.acting.confirm {
+        Some(given) if *given == wanted => Ok(()),
+        Some(given) => {
+            let why = format!("--confirm={given} does not confirm a change of {many}");
+            Err(declined(&why).hint(format!("add --confirm={wanted}")))
+        }
+        None if !session.out.is_interactive() => {
+            let why =
+                format!("{many} would be changed, and that must be confirmed by their number");
+            Err(declined(&why).hint(format!("add --confirm={wanted}")))
+        }
+        None => {
+            let asked = format!("{} Type {} to confirm:", question(plans), plans.len());
+            match session.out.ask(&asked).await {
+                Some(typed) if typed == plans.len().to_string() => Ok(()),
+                _ => Err(declined("not confirmed")),
+            }
+        }
+    }
 }
 
 fn clusters(count: usize) -> String {

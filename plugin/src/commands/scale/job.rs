@@ -189,15 +189,22 @@ async fn judge(session: &Session, name: &str, request: &ScaleRequest) -> Result<
         (Some(failure), _) => Stands::Refused(failure),
         (None, PlanOutcome::Nothing) => Stands::Nothing,
         (None, PlanOutcome::Refused) => Stands::Refused(refusal(session, &plan)),
-        (None, PlanOutcome::Ready) if request.acting.dry_run != DryRun::None => Stands::Ready,
         (None, PlanOutcome::Ready) => {
-            match permissions::check(session, permissions::SCALE, &facts, moves).await {
-                Ok(()) => Stands::Ready,
-                Err(failure) => Stands::Refused(failure),
-            }
+            let dry_run = request.acting.dry_run != DryRun::None;
+            let stands = match as_expected(&plan, request) {
+                Ok(()) if dry_run => Ok(()),
+                Ok(()) => permissions::check(session, permissions::SCALE, &facts, moves).await,
+                Err(moved_on) => Err(moved_on),
+            };
+            stands.map_or_else(Stands::Refused, |()| Stands::Ready)
         }
     };
     Ok(Prepared { plan, facts, stands })
+}
+
+/// Checks that the plan is the one that `--expect-plan` names, if it is given.
+fn as_expected(plan: &Plan, request: &ScaleRequest) -> Result<(), Failure> {
+    request.acting.expect_plan.as_ref().map_or(Ok(()), |expected| plan.is_expected(expected))
 }
 
 /// Reads the cluster and plans the request.
@@ -214,7 +221,9 @@ async fn plan(
         )));
     }
     let declared = cluster.instances.unwrap_or(0);
+    // The hash of a plan covers the health of every member, as `plan` shows it.
     let whom = match request.count.direction() {
+        _ if request.acting.expect_plan.is_some() => AskWhom::All,
         Some(Direction::Down) => AskWhom::All,
         Some(_) | None => AskWhom::AsNeeded,
     };

@@ -9,6 +9,7 @@ use crate::testing::{Mishap, World, give, run};
 
 mod asking;
 mod dry_run;
+mod expecting;
 mod idle;
 mod several;
 mod switching;

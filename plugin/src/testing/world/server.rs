@@ -252,6 +252,14 @@ impl State {
             return failure(403, "Forbidden", &format!("{hidden} is forbidden"));
         }
         match last {
+            "postgresqls" if self.fleet > 0 => {
+                let one = |number: usize| {
+                    let mut object = self.object();
+                    object["metadata"]["namespace"] = json!(format!("db-{number}"));
+                    object
+                };
+                list(&(0..self.fleet).map(one).collect::<Vec<_>>())
+            }
             "postgresqls" if self.second => list(&[self.object(), self.another()]),
             "resourcequotas" if self.with_resources => list(&with_resources::quotas(self.members)),
             "persistentvolumeclaims" if self.with_resources => {

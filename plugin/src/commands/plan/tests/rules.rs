@@ -56,6 +56,7 @@ async fn wide_shows_the_whole_impact_and_every_rule() {
            node/node-4: zone of acid-a-4: zone-b
            Try: to keep a second zone:
                kubectl pgscale down acid-a --to 4 -n db
+    Hash: 9486f79540b6b5bf (for --expect-plan)
     Every rule, and what it looked at:
       PASS below-min
          postgresql/acid-a: numberOfInstances: 5 -> 3

@@ -144,6 +144,49 @@ async fn growth_judged_when_shown_and_not_since_is_not_carried_out() {
     }
 }
 
+/// `--yes` answers the question, and not the number of clusters.
+#[tokio::test]
+async fn more_than_three_clusters_are_confirmed_by_their_number() {
+    for (flags, person, want) in [
+        ("", None, 7),
+        ("--yes", None, 7),
+        ("--yes", Some("y\n"), 7),
+        ("", Some("4\n"), 7),
+        ("--confirm=4-clusters", None, 7),
+        ("--yes --confirm=all", None, 7),
+        ("", Some("5\n"), 0),
+        ("--confirm=5-clusters", None, 0),
+        ("--yes --confirm=5-clusters", None, 0),
+        ("--dry-run=client", None, 0),
+    ] {
+        for verb in ["up", "set --to 4"] {
+            let world = World::new(3, 0).with_fleet(5);
+            let line = format!("{verb} --all -A --wait=false {flags}");
+            let (screen, code, failure) = run(&world, &line, person).await;
+            // The clusters share one object. After the first write the others are as asked for,
+            // or not as they were shown.
+            assert_eq!(code == 7, want == 7, "{line} {person:?}: {failure}");
+            let written = want == 0 && !flags.contains("dry-run");
+            assert_eq!(!world.writes().is_empty(), written, "{line} {person:?}");
+            if person == Some("5\n") {
+                let question = "Add 5 instances to 5 clusters? Type 5 to confirm:";
+                assert!(screen.stderr().contains(question), "{}", screen.stderr());
+            }
+            if (flags, person) == ("--yes", None) {
+                insta::allow_duplicates! {
+                    insta::assert_snapshot!(failure, @"
+                    error: 5 clusters would be changed, and that must be confirmed by their number; nothing was changed
+                    hint: add --confirm=5-clusters
+                    ");
+                }
+            }
+        }
+    }
+    let three = World::new(3, 0).with_fleet(3);
+    let (_, code, failure) = run(&three, "up --all -A --wait=false --yes", None).await;
+    assert_eq!((code == 7, three.writes().len()), (false, 1), "{failure}");
+}
+
 #[test]
 fn the_question_counts_what_is_added_removed_and_not_judged() {
     let plan = |from, to| Plan::of(&facts(from, to, 0), &Policies::default());
