@@ -17,7 +17,7 @@ const VERBS: [(&str, &str); 3] = [
 ];
 
 /// Returns the error with a line that would work: where NAME is missing, or stands beside `-l` or
-/// `-A`, or where `-A` has no labels beside it.
+/// `-A`, or where neither labels nor `--all` stand beside `-A`.
 pub(super) fn advised(mut error: clap::Error, arguments: &[OsString]) -> clap::Error {
     let without_labels = error.kind() == ErrorKind::MissingRequiredArgument
         && names(&error, "<--selector <LABELS>|--all>");
