@@ -4,12 +4,16 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::evidence::{self, Evidence};
+use crate::evidence::Evidence;
 use crate::object_ref::ObjectRef;
 use crate::printable::printable;
 use crate::remedy::{Line, Remedy};
 use crate::rule_id::RuleId;
 use crate::severity::Mode;
+
+mod grouped;
+
+pub use grouped::{Grouped, grouped};
 
 pub use crate::severity::Severity;
 
@@ -225,22 +229,13 @@ impl Verdict {
 impl Finding {
     /// Returns the finding line by line.
     pub fn lines(&self) -> Vec<Line> {
-        let mut lines = vec![Line::Text(format!("{}: {}", self.rule, self.message))];
-        let evidence = evidence::lines(&self.evidence).into_iter();
-        lines.extend(evidence.map(|line| Line::Text(format!("  {line}"))));
-        lines.extend(self.severity_reason.iter().map(|why| Line::Text(format!("  ({why})"))));
-        lines.extend(self.remedy.iter().flat_map(|remedy| remedy.behind("  Try:")));
-        lines
+        Grouped { rules: vec![self.rule], finding: self }.lines()
     }
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Line::Text(line) | Line::Command(line)) in self.lines().iter().enumerate() {
-            let begins = if index == 0 { "" } else { "\n" };
-            write!(out, "{begins}{line}")?;
-        }
-        Ok(())
+        Grouped { rules: vec![self.rule], finding: self }.fmt(out)
     }
 }
 

@@ -48,7 +48,7 @@ const CHANGES: [&[Point]; 3] = [
     &[
         Point {
             doing: "the plan was shown",
-            line: |line| line.starts_with("Allowed"),
+            line: |line| line.starts_with("ALLOWED"),
             later: Duration::ZERO,
             counts: &[3],
         },

@@ -79,10 +79,12 @@ pub async fn pause_kept(cluster: &Cluster, pause: Option<bool>) -> Result<()> {
     cluster.kubectl(&annotate).await?.ok().map(drop)
 }
 
-/// Returns the rules that a refusal names: one per line that begins with `- RULE: `.
+/// Returns the rules that a refusal names: those of each line that begins with `- RULE: `, or with
+/// `- RULE, RULE: ` where several rules say the same.
 fn denied(refusal: &str) -> Vec<&str> {
     let lines = refusal.lines().filter_map(|line| line.strip_prefix("- "));
-    let rules = lines.filter_map(|line| line.split_once(": ")).map(|(rule, _)| rule);
+    let rules = lines.filter_map(|line| line.split_once(": "));
+    let rules = rules.flat_map(|(rules, _)| rules.split(", "));
     rules.filter(|rule| rule.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')).collect()
 }
 
@@ -93,7 +95,7 @@ mod tests {
     #[test]
     fn the_rules_of_a_refusal_are_those_at_the_beginning_of_lines() {
         let refusal = "pgscale refuses 5 to 2:\n- leader-condemned: acid-a-4 would go\n  - seen: \
-                       Pod/acid-a-4\n- too-few-healthy-survivors: none\n- Try: nothing\n";
-        assert_eq!(denied(refusal), ["leader-condemned", "too-few-healthy-survivors"]);
+                       Pod/acid-a-4\n- too-few-healthy-survivors, paused: none\n- Try: nothing\n";
+        assert_eq!(denied(refusal), ["leader-condemned", "too-few-healthy-survivors", "paused"]);
     }
 }

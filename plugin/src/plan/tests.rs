@@ -32,6 +32,7 @@ fn denials(plan: &Plan) -> Vec<&str> {
 #[test]
 fn growth_of_a_healthy_cluster_is_one_write_and_a_wait() {
     insta::assert_snapshot!(text(&plan(&facts(3, 5, 0)), Some(80)), @"
+    ALLOWED 3 -> 5
     postgresql db/acid-a: 3 -> 5 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   added    replica   -       new
@@ -39,7 +40,7 @@ fn growth_of_a_healthy_cluster_is_one_write_and_a_wait() {
     Steps:
       1. set numberOfInstances to 5
       2. wait until 5 instances have converged
-    Allowed
+    ALLOWED 3 -> 5
     ");
 }
 
@@ -58,6 +59,7 @@ fn a_condemned_leader_is_moved_first() {
     // The rules on a condemned leader judge the cluster as it is after the move.
     assert_eq!((plan.outcome(), denials(&plan)), (Outcome::Ready, vec![]));
     insta::assert_snapshot!(text(&plan, Some(80)), @"
+    ALLOWED 5 -> 3
     postgresql db/acid-a: 5 -> 3 instances
     MEMBER     CHANGE    ROLE      STATE     VOLUME
     acid-a-3   removed   replica   healthy   -
@@ -69,7 +71,7 @@ fn a_condemned_leader_is_moved_first() {
       2. switch over from acid-a-4 to acid-a-0, and see it done
       3. set numberOfInstances to 3
       4. wait until 3 instances have converged
-    Allowed
+    ALLOWED 5 -> 3
     ");
 }
 
@@ -105,6 +107,7 @@ fn plan_without_a_candidate_is_refused_with_the_nearest_count() {
     assert_eq!((plan.outcome(), plan.nearest.short), (Outcome::Refused, Some(4)));
     assert!(denials(&plan).contains(&"leader-condemned"), "{:?}", denials(&plan));
     insta::assert_snapshot!(text(&plan, Some(80)), @"
+    REFUSED 5 -> 2: leader-condemned, too-few-healthy-survivors
     postgresql db/acid-a: 5 -> 2 instances
     MEMBER     CHANGE    ROLE      STATE     VOLUME
     acid-a-2   removed   replica   healthy   -
@@ -112,7 +115,6 @@ fn plan_without_a_candidate_is_refused_with_the_nearest_count() {
     acid-a-4   removed   leader    healthy   -
     Not counted on: acid-a-0: 990 bytes behind the leader after a second
     Not counted on: acid-a-1: 990 bytes behind the leader after a second
-    Refused by leader-condemned, too-few-healthy-survivors
       DENY leader-condemned: acid-a-4 is the leader, and its pod would be deleted:
            acid-a-0 to acid-a-1 are kept
            configmap/acid-a-leader: leader: acid-a-4
@@ -140,8 +142,10 @@ fn plan_without_a_candidate_is_refused_with_the_nearest_count() {
                kubectl pgscale status acid-a -n db
     Nearest count that would be allowed now: 4
         kubectl pgscale down acid-a --to 4 -n db
+    REFUSED 5 -> 2: leader-condemned, too-few-healthy-survivors
     ");
     insta::assert_snapshot!(text(&plan, Some(160)), @"
+    REFUSED 5 -> 2: leader-condemned, too-few-healthy-survivors
     postgresql db/acid-a: 5 -> 2 instances
     MEMBER     CHANGE    ROLE      STATE     VOLUME
     acid-a-2   removed   replica   healthy   -
@@ -149,7 +153,6 @@ fn plan_without_a_candidate_is_refused_with_the_nearest_count() {
     acid-a-4   removed   leader    healthy   -
     Not counted on: acid-a-0: 990 bytes behind the leader after a second
     Not counted on: acid-a-1: 990 bytes behind the leader after a second
-    Refused by leader-condemned, too-few-healthy-survivors
       DENY leader-condemned: acid-a-4 is the leader, and its pod would be deleted: acid-a-0 to acid-a-1 are kept
            configmap/acid-a-leader: leader: acid-a-4
            http://10.244.0.10:8008/patroni: acid-a-0: WAL not received after 1s: 990 bytes
@@ -168,6 +171,7 @@ fn plan_without_a_candidate_is_refused_with_the_nearest_count() {
                kubectl pgscale status acid-a -n db
     Nearest count that would be allowed now: 4
         kubectl pgscale down acid-a --to 4 -n db
+    REFUSED 5 -> 2: leader-condemned, too-few-healthy-survivors
     ");
 }
 
@@ -250,7 +254,7 @@ fn alternative_keeps_to_the_policy_that_refuses() {
 fn requested_count_that_is_present_is_nothing_to_do() {
     let plan = plan(&facts(3, 3, 0));
     assert_eq!((plan.outcome(), plan.steps.clone()), (Outcome::Nothing, vec![Step::Converge(3)]));
-    assert!(text(&plan, None).contains("Nothing to do"));
+    assert!(text(&plan, None).contains("NOTHING TO DO"));
 }
 
 #[test]

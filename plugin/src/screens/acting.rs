@@ -6,6 +6,7 @@ use super::{BROAD, NARROW, on};
 async fn up() {
     insta::assert_snapshot!(on("up", NARROW).await, @"
     [stderr]
+    ALLOWED 3 -> 4, 1 warning: stale-volume
     postgresql db/acid-a: 3 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   added    replica   -       pgdata-acid-a-3 returns (100.0 GiB, 12d)
@@ -24,12 +25,12 @@ async fn up() {
     Steps:
       1. set numberOfInstances to 4
       2. wait until 4 instances have converged
-    Allowed, with warnings
       WARN stale-volume: kept from an earlier life, and attached again:
            pgdata-acid-a-3
            persistentvolumeclaim/pgdata-acid-a-3: created: 12d ago
            Try: for a fresh copy, delete first:
                kubectl delete pvc pgdata-acid-a-3 -n db
+    ALLOWED 3 -> 4, 1 warning: stale-volume
     numberOfInstances is 4
     [   0.0s] acid-a-3: pod created, waiting: 0/3 nodes are available: 3
       Insufficient cpu
@@ -51,6 +52,7 @@ async fn up() {
     ");
     insta::assert_snapshot!(on("up", BROAD).await, @"
     [stderr]
+    ALLOWED 3 -> 4, 1 warning: stale-volume
     postgresql db/acid-a: 3 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   added    replica   -       pgdata-acid-a-3 returns (100.0 GiB, 12d)
@@ -66,11 +68,11 @@ async fn up() {
     Steps:
       1. set numberOfInstances to 4
       2. wait until 4 instances have converged
-    Allowed, with warnings
       WARN stale-volume: kept from an earlier life, and attached again: pgdata-acid-a-3
            persistentvolumeclaim/pgdata-acid-a-3: created: 12d ago
            Try: for a fresh copy, delete first:
                kubectl delete pvc pgdata-acid-a-3 -n db
+    ALLOWED 3 -> 4, 1 warning: stale-volume
     numberOfInstances is 4
     [   0.0s] acid-a-3: pod created, waiting: 0/3 nodes are available: 3 Insufficient cpu
     [  10.0s] acid-a-3: FailedBinding: no volume fits the claim
@@ -95,6 +97,7 @@ async fn up() {
 async fn up_not_judged_in_full() {
     insta::assert_snapshot!(on("up, not judged in full", NARROW).await, @"
     [stderr]
+    ALLOWED 3 -> 4, 3 warnings: stale-volume, foreign-volume, volume-resizing
     postgresql db/acid-a: 3 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   added    replica   -       new; or an earlier one
@@ -111,16 +114,13 @@ async fn up_not_judged_in_full() {
     Steps:
       1. set numberOfInstances to 4
       2. wait until 4 instances have converged
-    Allowed, with warnings
-      WARN stale-volume: cannot be judged: the volume claims could not be listed
-           (list persistentvolumeclaims in db: forbidden)
+      WARN stale-volume, volume-resizing: cannot be judged: the volume claims could
+           not be listed (list persistentvolumeclaims in db: forbidden)
            Try: make the fact readable (network, rights), then ask again
       WARN foreign-volume: cannot be judged: the volume claims could not be read
            (list persistentvolumeclaims in db: forbidden)
            Try: make the fact readable (network, rights), then ask again
-      WARN volume-resizing: cannot be judged: the volume claims could not be listed
-           (list persistentvolumeclaims in db: forbidden)
-           Try: make the fact readable (network, rights), then ask again
+    ALLOWED 3 -> 4, 3 warnings: stale-volume, foreign-volume, volume-resizing
     error: stale-volume, foreign-volume, volume-resizing could not be judged, and
       there is no terminal to ask on; nothing was changed
     hint: add --yes
@@ -128,6 +128,7 @@ async fn up_not_judged_in_full() {
     ");
     insta::assert_snapshot!(on("up, not judged in full", BROAD).await, @"
     [stderr]
+    ALLOWED 3 -> 4, 3 warnings: stale-volume, foreign-volume, volume-resizing
     postgresql db/acid-a: 3 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   added    replica   -       new; or an earlier one
@@ -141,13 +142,11 @@ async fn up_not_judged_in_full() {
     Steps:
       1. set numberOfInstances to 4
       2. wait until 4 instances have converged
-    Allowed, with warnings
-      WARN stale-volume: cannot be judged: the volume claims could not be listed (list persistentvolumeclaims in db: forbidden)
+      WARN stale-volume, volume-resizing: cannot be judged: the volume claims could not be listed (list persistentvolumeclaims in db: forbidden)
            Try: make the fact readable (network, rights), then ask again
       WARN foreign-volume: cannot be judged: the volume claims could not be read (list persistentvolumeclaims in db: forbidden)
            Try: make the fact readable (network, rights), then ask again
-      WARN volume-resizing: cannot be judged: the volume claims could not be listed (list persistentvolumeclaims in db: forbidden)
-           Try: make the fact readable (network, rights), then ask again
+    ALLOWED 3 -> 4, 3 warnings: stale-volume, foreign-volume, volume-resizing
     error: stale-volume, foreign-volume, volume-resizing could not be judged, and there is no terminal to ask on; nothing was changed
     hint: add --yes
     [exit 7]
@@ -158,6 +157,7 @@ async fn up_not_judged_in_full() {
 async fn down_the_leader_moves() {
     insta::assert_snapshot!(on("down, the leader moves", NARROW).await, @"
     [stderr]
+    ALLOWED 5 -> 3, 1 warning: survivors-one-zone
     postgresql db/acid-a: 5 -> 3 instances
     MEMBER    CHANGE   ROLE     STATE    VOLUME
     acid-a-3  removed  replica  healthy  pgdata-acid-a-3 is kept (100.0 GiB, 12d)
@@ -177,7 +177,6 @@ async fn down_the_leader_moves() {
       2. switch over from acid-a-4 to acid-a-0, and see it done
       3. set numberOfInstances to 3
       4. wait until 3 instances have converged
-    Allowed, with warnings
       WARN survivors-one-zone: all kept members are in zone zone-a; those in zone-b
            are removed
            node/node-0: zone of acid-a-0: zone-a
@@ -187,6 +186,7 @@ async fn down_the_leader_moves() {
            node/node-4: zone of acid-a-4: zone-b
            Try: to keep a second zone:
                kubectl pgscale down acid-a --to 4 -n db
+    ALLOWED 5 -> 3, 1 warning: survivors-one-zone
     CHECKPOINT on acid-a-4 ...
     switching over from acid-a-4 to acid-a-0 ...
     acid-a-0 leads (lock, label and Patroni agree), 0.0s after the request; how long
@@ -198,6 +198,7 @@ async fn down_the_leader_moves() {
     ");
     insta::assert_snapshot!(on("down, the leader moves", BROAD).await, @"
     [stderr]
+    ALLOWED 5 -> 3, 1 warning: survivors-one-zone
     postgresql db/acid-a: 5 -> 3 instances
     MEMBER     CHANGE    ROLE      STATE     VOLUME
     acid-a-3   removed   replica   healthy   pgdata-acid-a-3 is kept (100.0 GiB, 12d)
@@ -214,7 +215,6 @@ async fn down_the_leader_moves() {
       2. switch over from acid-a-4 to acid-a-0, and see it done
       3. set numberOfInstances to 3
       4. wait until 3 instances have converged
-    Allowed, with warnings
       WARN survivors-one-zone: all kept members are in zone zone-a; those in zone-b are removed
            node/node-0: zone of acid-a-0: zone-a
            node/node-1: zone of acid-a-1: zone-a
@@ -223,6 +223,7 @@ async fn down_the_leader_moves() {
            node/node-4: zone of acid-a-4: zone-b
            Try: to keep a second zone:
                kubectl pgscale down acid-a --to 4 -n db
+    ALLOWED 5 -> 3, 1 warning: survivors-one-zone
     CHECKPOINT on acid-a-4 ...
     switching over from acid-a-4 to acid-a-0 ...
     acid-a-0 leads (lock, label and Patroni agree), 0.0s after the request; how long writes stopped could not be measured
@@ -237,6 +238,7 @@ async fn down_the_leader_moves() {
 async fn down_without_a_person_to_ask() {
     insta::assert_snapshot!(on("down, no person to ask", NARROW).await, @"
     [stderr]
+    ALLOWED 3 -> 2
     postgresql db/acid-a: 3 -> 2 instances
     MEMBER     CHANGE    ROLE      STATE     VOLUME
     acid-a-2   removed   replica   healthy   -
@@ -248,7 +250,7 @@ async fn down_without_a_person_to_ask() {
     Steps:
       1. set numberOfInstances to 2
       2. wait until 2 instances have converged
-    Allowed
+    ALLOWED 3 -> 2
     error: instances would be removed, and there is no terminal to ask on; nothing
       was changed
     hint: add --yes
@@ -256,6 +258,7 @@ async fn down_without_a_person_to_ask() {
     ");
     insta::assert_snapshot!(on("down, no person to ask", BROAD).await, @"
     [stderr]
+    ALLOWED 3 -> 2
     postgresql db/acid-a: 3 -> 2 instances
     MEMBER     CHANGE    ROLE      STATE     VOLUME
     acid-a-2   removed   replica   healthy   -
@@ -267,7 +270,7 @@ async fn down_without_a_person_to_ask() {
     Steps:
       1. set numberOfInstances to 2
       2. wait until 2 instances have converged
-    Allowed
+    ALLOWED 3 -> 2
     error: instances would be removed, and there is no terminal to ask on; nothing was changed
     hint: add --yes
     [exit 7]
@@ -278,6 +281,7 @@ async fn down_without_a_person_to_ask() {
 async fn down_the_webhook_says_no() {
     insta::assert_snapshot!(on("down, the webhook says no", NARROW).await, @r#"
     [stderr]
+    ALLOWED 3 -> 2
     postgresql db/acid-a: 3 -> 2 instances
     MEMBER     CHANGE    ROLE      STATE     VOLUME
     acid-a-2   removed   replica   healthy   -
@@ -289,7 +293,7 @@ async fn down_the_webhook_says_no() {
     Steps:
       1. set numberOfInstances to 2
       2. wait until 2 instances have converged
-    Allowed
+    ALLOWED 3 -> 2
     error: refused to change postgresql db/acid-a: admission webhook
       "shrink.pgscale.dev" denied the request: below-min: 2 instances asked, 3 is
       the minimum
@@ -300,6 +304,7 @@ async fn down_the_webhook_says_no() {
     "#);
     insta::assert_snapshot!(on("down, the webhook says no", BROAD).await, @r#"
     [stderr]
+    ALLOWED 3 -> 2
     postgresql db/acid-a: 3 -> 2 instances
     MEMBER     CHANGE    ROLE      STATE     VOLUME
     acid-a-2   removed   replica   healthy   -
@@ -311,7 +316,7 @@ async fn down_the_webhook_says_no() {
     Steps:
       1. set numberOfInstances to 2
       2. wait until 2 instances have converged
-    Allowed
+    ALLOWED 3 -> 2
     error: refused to change postgresql db/acid-a: admission webhook "shrink.pgscale.dev" denied the request: below-min: 2 instances asked, 3 is the minimum
     nothing was changed
     hint: every rule has a page:
@@ -324,6 +329,7 @@ async fn down_the_webhook_says_no() {
 async fn set_another_writer_takes_it_back() {
     insta::assert_snapshot!(on("set, another writer takes it back", NARROW).await, @"
     [stderr]
+    ALLOWED 3 -> 5
     postgresql db/acid-a: 3 -> 5 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   added    replica   -       new
@@ -340,7 +346,7 @@ async fn set_another_writer_takes_it_back() {
     Steps:
       1. set numberOfInstances to 5
       2. wait until 5 instances have converged
-    Allowed
+    ALLOWED 3 -> 5
     numberOfInstances is 5
     error: numberOfInstances of postgresql db/acid-a was set back to 3 by
       argocd-controller; 5 was asked for
@@ -349,6 +355,7 @@ async fn set_another_writer_takes_it_back() {
     ");
     insta::assert_snapshot!(on("set, another writer takes it back", BROAD).await, @"
     [stderr]
+    ALLOWED 3 -> 5
     postgresql db/acid-a: 3 -> 5 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   added    replica   -       new
@@ -363,7 +370,7 @@ async fn set_another_writer_takes_it_back() {
     Steps:
       1. set numberOfInstances to 5
       2. wait until 5 instances have converged
-    Allowed
+    ALLOWED 3 -> 5
     numberOfInstances is 5
     error: numberOfInstances of postgresql db/acid-a was set back to 3 by argocd-controller; 5 was asked for
     hint: change it where argocd-controller takes it from: spec.numberOfInstances: 5
@@ -439,6 +446,7 @@ async fn undo() {
     insta::assert_snapshot!(narrow, @"
     [stderr]
     taking back the change of 2026-11-24T10:00:00Z by dba, sale
+    ALLOWED 5 -> 3
     postgresql db/acid-a: 5 -> 3 instances
     MEMBER     CHANGE    ROLE      STATE     VOLUME
     acid-a-3   removed   replica   healthy   -
@@ -451,7 +459,7 @@ async fn undo() {
     Steps:
       1. set numberOfInstances to 3
       2. wait until 3 instances have converged
-    Allowed
+    ALLOWED 5 -> 3
     numberOfInstances is 3
     [stdout]
     postgresql/acid-a scaled from 5 to 3 instances in 3s

@@ -57,7 +57,7 @@ pub(super) const CASES: &[Case] = &[
         name: "plan, allowed",
         world: || governed(5, 4).managed_by("argocd-controller"),
         line: "plan acid-a --to 3",
-        styled: &[(BOLD, "Impact:"), (CARE, "removed"), (GOOD, "Allowed")],
+        styled: &[(BOLD, "Impact:"), (CARE, "removed"), (CARE, "ALLOWED")],
         ..PLAIN
     },
     Case {
@@ -66,7 +66,7 @@ pub(super) const CASES: &[Case] = &[
         line: "plan acid-a --to 1",
         code: 3,
         styled: &[
-            (BAD, "Refused"),
+            (BAD, "REFUSED"),
             (BAD, "DENY"),
             (BOLD, "Nearest count that would be allowed now:"),
             (BAD, "error:"),

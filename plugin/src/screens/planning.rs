@@ -6,6 +6,7 @@ use super::{BROAD, NARROW, on};
 async fn plan_allowed() {
     insta::assert_snapshot!(on("plan, allowed", NARROW).await, @"
     [stdout]
+    ALLOWED 5 -> 3, 2 warnings: below-min, survivors-one-zone
     postgresql db/acid-a: 5 -> 3 instances
     MEMBER    CHANGE   ROLE     STATE    VOLUME
     acid-a-3  removed  replica  healthy  pgdata-acid-a-3 is kept (100.0 GiB, 12d)
@@ -34,7 +35,6 @@ async fn plan_allowed() {
       2. switch over from acid-a-4 to acid-a-0, and see it done
       3. set numberOfInstances to 3
       4. wait until 3 instances have converged
-    Allowed, with warnings
       WARN below-min: 3 instances asked for, 5 is the minimum
            scalepolicy/trial: instances.min: 5
            (not refused: the policy is in mode Warn)
@@ -49,6 +49,7 @@ async fn plan_allowed() {
            node/node-4: zone of acid-a-4: zone-b
            Try: to keep a second zone:
                kubectl pgscale down acid-a --to 4 -n db
+    ALLOWED 5 -> 3, 2 warnings: below-min, survivors-one-zone
     A plain write (kubectl edit, Argo CD, Helm) is refused by leader-condemned until
       the leader has moved:
         kubectl pgscale switchover acid-a --for 3 -n db
@@ -56,6 +57,7 @@ async fn plan_allowed() {
     ");
     insta::assert_snapshot!(on("plan, allowed", BROAD).await, @"
     [stdout]
+    ALLOWED 5 -> 3, 2 warnings: below-min, survivors-one-zone
     postgresql db/acid-a: 5 -> 3 instances
     MEMBER     CHANGE    ROLE      STATE     VOLUME
     acid-a-3   removed   replica   healthy   pgdata-acid-a-3 is kept (100.0 GiB, 12d)
@@ -80,7 +82,6 @@ async fn plan_allowed() {
       2. switch over from acid-a-4 to acid-a-0, and see it done
       3. set numberOfInstances to 3
       4. wait until 3 instances have converged
-    Allowed, with warnings
       WARN below-min: 3 instances asked for, 5 is the minimum
            scalepolicy/trial: instances.min: 5
            (not refused: the policy is in mode Warn)
@@ -94,6 +95,7 @@ async fn plan_allowed() {
            node/node-4: zone of acid-a-4: zone-b
            Try: to keep a second zone:
                kubectl pgscale down acid-a --to 4 -n db
+    ALLOWED 5 -> 3, 2 warnings: below-min, survivors-one-zone
     A plain write (kubectl edit, Argo CD, Helm) is refused by leader-condemned until the leader has moved:
         kubectl pgscale switchover acid-a --for 3 -n db
     [exit 0]
@@ -104,6 +106,7 @@ async fn plan_allowed() {
 async fn plan_refused() {
     insta::assert_snapshot!(on("plan, refused", NARROW).await, @"
     [stdout]
+    REFUSED 4 -> 1: below-min, step-too-large
     postgresql db/acid-a: 4 -> 1 instance
     MEMBER     CHANGE    ROLE      STATE                     VOLUME
     acid-a-1   removed   replica   990 bytes behind the      pgdata-acid-a-1 is kept
@@ -120,7 +123,6 @@ async fn plan_refused() {
       Zones:              zone-a x 3, zone-b x 1 -> zone-a x 1
       Clients:            acid-a-1, acid-a-2, acid-a-3: unknown: psql is not
                           installed
-    Refused by below-min, step-too-large
       DENY below-min: 1 instance asked for, 2 is the minimum
            scalepolicy/production: instances.min: 2
            Try: no count that helps is admitted now; see why:
@@ -138,12 +140,14 @@ async fn plan_refused() {
     Nearest count that would be allowed now: none
       what is wrong with the cluster:
         kubectl pgscale status acid-a --why -n db
+    REFUSED 4 -> 1: below-min, step-too-large
     [stderr]
     error: the change of postgresql db/acid-a to 1 would be refused
     [exit 3]
     ");
     insta::assert_snapshot!(on("plan, refused", BROAD).await, @"
     [stdout]
+    REFUSED 4 -> 1: below-min, step-too-large
     postgresql db/acid-a: 4 -> 1 instance
     MEMBER     CHANGE    ROLE      STATE                                        VOLUME
     acid-a-1   removed   replica   990 bytes behind the leader after a second   pgdata-acid-a-1 is kept (100.0 GiB, 12d)
@@ -155,7 +159,6 @@ async fn plan_refused() {
       Failures tolerated: 1 -> 0
       Zones:              zone-a x 3, zone-b x 1 -> zone-a x 1
       Clients:            acid-a-1, acid-a-2, acid-a-3: unknown: psql is not installed
-    Refused by below-min, step-too-large
       DENY below-min: 1 instance asked for, 2 is the minimum
            scalepolicy/production: instances.min: 2
            Try: no count that helps is admitted now; see why:
@@ -171,6 +174,7 @@ async fn plan_refused() {
     Nearest count that would be allowed now: none
       what is wrong with the cluster:
         kubectl pgscale status acid-a --why -n db
+    REFUSED 4 -> 1: below-min, step-too-large
     [stderr]
     error: the change of postgresql db/acid-a to 1 would be refused
     [exit 3]

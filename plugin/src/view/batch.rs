@@ -1,6 +1,6 @@
 //! Several clusters, one line each: before a change, and after it.
 
-use super::plan::render_finding;
+use super::plan::{counted, render_findings};
 use crate::error::Failure;
 use crate::outcome::Outcome;
 use crate::plan::{Outcome as Comes, Plan};
@@ -28,7 +28,7 @@ pub(crate) fn plans(clusters: &[Planned<'_>], width: Option<usize>) -> String {
         let mut said = Vec::new();
         if let Some(plan) = cluster.plan.filter(|plan| plan.outcome() != Comes::Nothing) {
             let findings = plan.verdict.denials().chain(plan.verdict.warnings());
-            said.extend(findings.map(|finding| render_finding(finding, width)));
+            said.extend(render_findings(findings, width));
         }
         let by_rules = cluster.plan.is_some_and(|plan| plan.outcome() == Comes::Refused);
         if let Some(failure) = cluster.refusal.filter(|_| !by_rules) {
@@ -61,13 +61,13 @@ fn plan(cluster: &Planned<'_>) -> Vec<Cell> {
         plan.leader.as_deref().unwrap_or_default().into(),
         plan.leader_move.as_ref().map_or(Cell::default(), |wanted| Cell::from(&wanted.to)),
     ]);
-    let warned = plan.verdict.warnings().count() > 0;
+    let warnings = plan.verdict.warnings().count();
     row.push(if cluster.refusal.is_some() {
         Cell::styled("refused", BAD)
     } else if plan.outcome() == Comes::Nothing {
         "nothing to do".into()
-    } else if warned {
-        Cell::styled("allowed, with warnings", CARE)
+    } else if warnings > 0 {
+        Cell::styled(format!("allowed, {}", counted(warnings, "warning")), CARE)
     } else {
         Cell::styled("allowed", GOOD)
     });

@@ -3,7 +3,7 @@
 use anstyle::Style;
 use pgscale_guard::evidence;
 use pgscale_guard::remedy::Remedy;
-use pgscale_guard::verdict::{Finding, Severity};
+use pgscale_guard::verdict::{Finding, Grouped, Severity, grouped};
 
 use super::impact as impact_view;
 use crate::impact::Impact;
@@ -11,14 +11,15 @@ use crate::plan::{Commit, Judged, Outcome, Plan, Says, Step, every_rule};
 use crate::terminal::text::{Cell, fitted, instances, laid_out, wrap};
 use crate::terminal::{BAD, BOLD, CARE, GOOD};
 
-/// Renders a plan. A wide one has all of its impact and every rule.
+/// Renders a plan, between two lines with its verdict. A wide one has all of its impact and every
+/// rule.
 pub(crate) fn render(
     plan: &Plan,
     impact: Option<&Impact>,
     wide: bool,
     width: Option<usize>,
 ) -> String {
-    let mut sections = vec![heading(plan)];
+    let mut sections = vec![verdict(plan, width), heading(plan)];
     sections.extend(members(plan, impact, width));
     if let Some(leader_move) = &plan.leader_move {
         sections.push(wrap(
@@ -44,11 +45,12 @@ pub(crate) fn render(
     if plan.outcome() == Outcome::Ready {
         sections.push(steps(plan));
     }
-    sections.push(verdict(plan, width));
+    sections.extend(found(plan, width));
     if wide {
         sections.push(format!("{BOLD}Hash:{BOLD:#} {} (for --expect-plan)", plan.hash));
         sections.push(rules(plan, width));
     }
+    sections.push(verdict(plan, width));
     sections.join("\n")
 }
 
@@ -195,29 +197,46 @@ pub(crate) fn step_text(step: &Step) -> String {
     }
 }
 
+/// Returns the verdict in one line: the word, the change, and the rules that refuse it or warn.
+///
+/// It is the first line that a tired person sees and the last one.
 fn verdict(plan: &Plan, width: Option<usize>) -> String {
-    let denials: Vec<&Finding> = plan.verdict.denials().collect();
-    let warnings: Vec<&Finding> = plan.verdict.warnings().collect();
+    let ids = |findings: &mut dyn Iterator<Item = &Finding>| -> Vec<&'static str> {
+        findings.map(|finding| finding.rule.as_str()).collect()
+    };
+    let denials = ids(&mut plan.verdict.denials());
+    let warnings = ids(&mut plan.verdict.warnings());
+    let change = format!("{} -> {}", plan.from, plan.to);
+    let line = match (plan.outcome(), denials.as_slice(), warnings.as_slice()) {
+        (Outcome::Nothing, ..) => {
+            format!("{GOOD}NOTHING TO DO:{GOOD:#} {} asked for already", instances(plan.count))
+        }
+        (_, [], []) => format!("{GOOD}ALLOWED{GOOD:#} {change}"),
+        (_, [], warnings) => {
+            let count = counted(warnings.len(), "warning");
+            format!("{CARE}ALLOWED{CARE:#} {change}, {count}: {}", warnings.join(", "))
+        }
+        (_, denials, _) => format!("{BAD}REFUSED{BAD:#} {change}: {}", denials.join(", ")),
+    };
+    wrap(&line, width, 2)
+}
+
+/// Renders everything that the rules found, and the nearest count that would be allowed.
+fn found(plan: &Plan, width: Option<usize>) -> Vec<String> {
     let mut lines = Vec::new();
-    lines.push(match (plan.outcome(), denials.as_slice()) {
-        (Outcome::Nothing, _) => {
-            format!("{GOOD}Nothing to do:{GOOD:#} {} asked for already", instances(plan.count))
-        }
-        (_, []) if warnings.is_empty() => format!("{GOOD}Allowed{GOOD:#}"),
-        (_, []) => format!("{GOOD}Allowed{GOOD:#}, with warnings"),
-        (_, denials) => {
-            let rules: Vec<&str> = denials.iter().map(|finding| finding.rule.as_str()).collect();
-            format!("{BAD}Refused{BAD:#} by {}", rules.join(", "))
-        }
-    });
     if plan.outcome() != Outcome::Nothing {
-        lines.extend(denials.iter().chain(&warnings).map(|finding| render_finding(finding, width)));
+        let findings = plan.verdict.denials().chain(plan.verdict.warnings());
+        lines.extend(render_findings(findings, width));
     }
     if plan.outcome() == Outcome::Refused {
         let title = format!("{BOLD}Nearest count that would be allowed now:{BOLD:#}");
         lines.extend(plan.next().map(|next| way(&title, &next, width)));
     }
-    lines.join("\n")
+    lines
+}
+
+pub(super) fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 /// Returns the meaning of a plan that moves the leader for writers that do not move it. `None`
@@ -233,14 +252,23 @@ pub(crate) fn plain_write(plan: &Plan, width: Option<usize>) -> Option<String> {
     plan.next().map(|next| way(&title, &next, width))
 }
 
-/// Renders one finding, with its evidence and its remedy.
-pub(crate) fn render_finding(finding: &Finding, width: Option<usize>) -> String {
+/// Renders findings, those that say the same as one.
+pub(crate) fn render_findings<'a>(
+    findings: impl IntoIterator<Item = &'a Finding>,
+    width: Option<usize>,
+) -> Vec<String> {
+    grouped(findings).iter().map(|group| render_group(group, width)).collect()
+}
+
+/// Renders findings that say the same, with their evidence and their remedy.
+fn render_group(group: &Grouped<'_>, width: Option<usize>) -> String {
+    let finding = group.finding;
     let (style, word) = match finding.severity {
         Severity::Deny => (BAD, "DENY"),
         Severity::Warn => (CARE, "WARN"),
     };
-    let Finding { rule, message, .. } = finding;
-    let mut lines = vec![wrap(&format!("  {style}{word}{style:#} {rule}: {message}"), width, 5)];
+    let (rules, message) = (group.ids(), &finding.message);
+    let mut lines = vec![wrap(&format!("  {style}{word}{style:#} {rules}: {message}"), width, 5)];
     let mut detail = |text: String| lines.push(wrap(&format!("       {text}"), width, 2));
     evidence::lines(&finding.evidence).into_iter().for_each(&mut detail);
     finding

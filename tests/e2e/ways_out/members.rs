@@ -59,7 +59,7 @@ async fn scheduled(broken: &BrokenCluster) -> Result<()> {
     rest::send(address, Method::POST, "/switchover", &request).await?;
     let printed = broken.refused("a switchover for tomorrow", 2, "switchover-pending").await?;
     broken.run_printed(&printed, "exec", &[]).await?;
-    broken.warned("no switchover any more", 2, "Allowed").await?;
+    broken.warned("no switchover any more", 2, "ALLOWED").await?;
     broken.settled(3).await
 }
 
@@ -181,7 +181,7 @@ async fn claim(broken: &BrokenCluster) -> Result<()> {
     cluster.move_leader_to(0).await?;
     let claim = ["delete", "pvc", "pgdata-acid-fix-2", "--wait=false"];
     cluster.kubectl(&claim).await?.ok()?;
-    let printed = broken.warned("a volume that is being deleted", 2, "Allowed").await?;
+    let printed = broken.warned("a volume that is being deleted", 2, "ALLOWED").await?;
     ensure!(printed.text.contains("set numberOfInstances to 2"), "{}", printed.text);
     cluster.patch(2).await?.ok()?;
     broken.settled(2).await?;

@@ -2,13 +2,14 @@
 //!
 //! People read it in one line of kubectl's: `Error from server (Forbidden): admission webhook
 //! "shrink.pgscale.dev" denied the request: `, then this message with its line breaks. Argo CD and
-//! Flux fold it into one line. So each reason starts with its rule's id, and none depends on the
-//! layout.
+//! Flux fold it into one line. So each reason starts with the ids of its rules, and none depends on
+//! the layout.
 
 use std::fmt::Write as _;
 
 use pgscale_guard::remedy::Command;
 use pgscale_guard::rules::{Recreation, Volumes};
+use pgscale_guard::verdict::grouped;
 
 use super::decision::JudgedChange;
 use super::text::{cut, printable};
@@ -25,7 +26,7 @@ const NAMED: usize = 8;
 ///
 /// Reasons that do not fit are named by their rule's id.
 pub(super) fn refusal(judged: &JudgedChange) -> String {
-    let reasons: Vec<_> = judged.verdict.denials().collect();
+    let reasons = grouped(judged.verdict.denials());
     let mut message = heading(judged);
     match reasons.len() {
         0 => return String::new(),
@@ -36,7 +37,7 @@ pub(super) fn refusal(judged: &JudgedChange) -> String {
     for reason in reasons {
         let text = cut(&printable(&reason.to_string()), REASON_LIMIT);
         if message.len() + text.len() > MESSAGE_LIMIT {
-            left_out.push(reason.rule.as_str());
+            left_out.push(reason.ids());
         } else {
             append(&mut message, format_args!("\n- {}", text.replace('\n', "\n  ")));
         }

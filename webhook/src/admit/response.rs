@@ -7,7 +7,7 @@ use kube::core::Status;
 use kube::core::admission::AdmissionResponse;
 use kube::core::response::{StatusCause, StatusDetails};
 use pgscale_guard::postgresql::{GROUP, PLURAL};
-use pgscale_guard::verdict::Finding;
+use pgscale_guard::verdict::{Grouped, grouped};
 
 use super::decision::{CANNOT_BE_JUDGED, Decision, Fallback, JudgedChange, Outcome};
 use super::refusal::refusal;
@@ -36,7 +36,7 @@ impl Decision {
             Self::Judged(judged) if self.outcome() != Outcome::Denied => {
                 let JudgedChange { namespace, name, .. } = &**judged;
                 let findings = self.findings_of_event();
-                let texts: Vec<_> = findings.into_iter().map(warning).collect();
+                let texts: Vec<_> = grouped(findings).iter().map(warning).collect();
                 let (span, texts) = (judged.span(), texts.join("; "));
                 printable(&format!("{user} scaled {namespace}/{name}, {span}: {texts}"))
             }
@@ -118,7 +118,7 @@ impl Decision {
                  only adds: {why}"
             )],
             Self::NothingToJudge(_) | Self::Unjudged { .. } | Self::Judged(_) => {
-                self.warnings().into_iter().map(warning).collect()
+                grouped(self.warnings()).iter().map(warning).collect()
             }
         };
         // Where they do not fit, each is cut, so that the first do not hide the others. A tenth is
@@ -165,11 +165,12 @@ impl Decision {
     }
 }
 
-/// Returns a finding on one line: without its evidence, and with the reason why it does not refuse.
-fn warning(finding: &Finding) -> String {
-    let severity_reason =
-        finding.severity_reason.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
-    format!("{}: {}{severity_reason}", finding.rule, finding.message)
+/// Returns findings that say the same on one line: without their evidence, and with the reason why
+/// they do not refuse.
+fn warning(group: &Grouped<'_>) -> String {
+    let reason = group.finding.severity_reason.as_ref();
+    let reason = reason.map(|why| format!(" ({why})")).unwrap_or_default();
+    format!("{}: {}{reason}", group.ids(), group.finding.message)
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ fn shrinking() -> World {
 #[tokio::test]
 async fn growth_shows_what_must_be_copied_and_what_the_namespace_has() {
     insta::assert_snapshot!(shown(&growing(), "acid-a --to 5", Some(80)).await, @"
+    REFUSED 3 -> 5: quota-headroom
     postgresql db/acid-a: 3 -> 5 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   added    replica   -       pgdata-acid-a-3 returns (100.0 GiB, 12d)
@@ -57,7 +58,6 @@ async fn growth_shows_what_must_be_copied_and_what_the_namespace_has() {
                           catches up, or copies all where it cannot
       Leader disk:        acid-a-0: 50.0 GiB free; slots hold back 1.5 GiB of WAL
                           (most: acid_a_2)
-    Refused by quota-headroom
       DENY quota-headroom: no room for 5 instances: a limit would be passed
            resourcequota/compute: requests.cpu: 3.3 of 5 used, 2.2 needed: 0.5 too
              many
@@ -72,8 +72,10 @@ async fn growth_shows_what_must_be_copied_and_what_the_namespace_has() {
                kubectl delete pvc pgdata-acid-a-3 -n db
     Nearest count that would be allowed now: 4
         kubectl pgscale up acid-a --to 4 -n db
+    REFUSED 3 -> 5: quota-headroom
     ");
     insta::assert_snapshot!(shown(&growing(), "acid-a --to 5", Some(160)).await, @"
+    REFUSED 3 -> 5: quota-headroom
     postgresql db/acid-a: 3 -> 5 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   added    replica   -       pgdata-acid-a-3 returns (100.0 GiB, 12d)
@@ -88,7 +90,6 @@ async fn growth_shows_what_must_be_copied_and_what_the_namespace_has() {
       Base backups:       1 x 41.0 GiB; ETA unknown: no base backup of this cluster was measured yet; 1 on the volume of an earlier life: catches up, or copies all
                           where it cannot
       Leader disk:        acid-a-0: 50.0 GiB free; slots hold back 1.5 GiB of WAL (most: acid_a_2)
-    Refused by quota-headroom
       DENY quota-headroom: no room for 5 instances: a limit would be passed
            resourcequota/compute: requests.cpu: 3.3 of 5 used, 2.2 needed: 0.5 too many
            Try: ask for fewer:
@@ -101,12 +102,14 @@ async fn growth_shows_what_must_be_copied_and_what_the_namespace_has() {
                kubectl delete pvc pgdata-acid-a-3 -n db
     Nearest count that would be allowed now: 4
         kubectl pgscale up acid-a --to 4 -n db
+    REFUSED 3 -> 5: quota-headroom
     ");
 }
 
 #[tokio::test]
 async fn a_shrink_shows_the_clients_that_it_cuts_off() {
     insta::assert_snapshot!(shown(&shrinking(), "acid-a --to 3", Some(80)).await, @"
+    ALLOWED 5 -> 3, 1 warning: survivors-one-zone
     postgresql db/acid-a: 5 -> 3 instances
     MEMBER    CHANGE   ROLE     STATE    VOLUME
     acid-a-3  removed  replica  healthy  pgdata-acid-a-3 is kept (100.0 GiB, 12d)
@@ -124,7 +127,6 @@ async fn a_shrink_shows_the_clients_that_it_cuts_off() {
     Steps:
       1. set numberOfInstances to 3
       2. wait until 3 instances have converged
-    Allowed, with warnings
       WARN survivors-one-zone: all kept members are in zone zone-a; those in zone-b
            are removed
            node/node-0: zone of acid-a-0: zone-a
@@ -134,8 +136,10 @@ async fn a_shrink_shows_the_clients_that_it_cuts_off() {
            node/node-4: zone of acid-a-4: zone-b
            Try: to keep a second zone:
                kubectl pgscale down acid-a --to 4 -n db
+    ALLOWED 5 -> 3, 1 warning: survivors-one-zone
     ");
     insta::assert_snapshot!(shown(&shrinking(), "acid-a --to 3", Some(160)).await, @"
+    ALLOWED 5 -> 3, 1 warning: survivors-one-zone
     postgresql db/acid-a: 5 -> 3 instances
     MEMBER     CHANGE    ROLE      STATE     VOLUME
     acid-a-3   removed   replica   healthy   pgdata-acid-a-3 is kept (100.0 GiB, 12d)
@@ -151,7 +155,6 @@ async fn a_shrink_shows_the_clients_that_it_cuts_off() {
     Steps:
       1. set numberOfInstances to 3
       2. wait until 3 instances have converged
-    Allowed, with warnings
       WARN survivors-one-zone: all kept members are in zone zone-a; those in zone-b are removed
            node/node-0: zone of acid-a-0: zone-a
            node/node-1: zone of acid-a-1: zone-a
@@ -160,6 +163,7 @@ async fn a_shrink_shows_the_clients_that_it_cuts_off() {
            node/node-4: zone of acid-a-4: zone-b
            Try: to keep a second zone:
                kubectl pgscale down acid-a --to 4 -n db
+    ALLOWED 5 -> 3, 1 warning: survivors-one-zone
     ");
 }
 
@@ -172,6 +176,8 @@ async fn unreadable_details_are_named_and_refuse_nothing() {
         .into_iter()
         .fold(growing, |world, statement| world.printing(0, statement, refused));
     insta::assert_snapshot!(shown(&growing, "acid-a --to 4", Some(80)).await, @"
+    ALLOWED 3 -> 4, 4 warnings: quota-headroom, stale-volume, foreign-volume,
+      volume-resizing
     postgresql db/acid-a: 3 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   added    replica   -       new, 100.0 GiB; or an earlier one
@@ -189,21 +195,20 @@ async fn unreadable_details_are_named_and_refuse_nothing() {
     Steps:
       1. set numberOfInstances to 4
       2. wait until 4 instances have converged
-    Allowed, with warnings
       WARN quota-headroom: cannot be judged: the quotas could not be read (list
            resourcequotas in db: forbidden)
            Try: make the fact readable (network, rights), then ask again
-      WARN stale-volume: cannot be judged: the volume claims could not be listed
-           (list persistentvolumeclaims in db: forbidden)
+      WARN stale-volume, volume-resizing: cannot be judged: the volume claims could
+           not be listed (list persistentvolumeclaims in db: forbidden)
            Try: make the fact readable (network, rights), then ask again
       WARN foreign-volume: cannot be judged: the volume claims could not be read
            (list persistentvolumeclaims in db: forbidden)
            Try: make the fact readable (network, rights), then ask again
-      WARN volume-resizing: cannot be judged: the volume claims could not be listed
-           (list persistentvolumeclaims in db: forbidden)
-           Try: make the fact readable (network, rights), then ask again
+    ALLOWED 3 -> 4, 4 warnings: quota-headroom, stale-volume, foreign-volume,
+      volume-resizing
     ");
     insta::assert_snapshot!(shown(&growing, "acid-a --to 4", Some(160)).await, @"
+    ALLOWED 3 -> 4, 4 warnings: quota-headroom, stale-volume, foreign-volume, volume-resizing
     postgresql db/acid-a: 3 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   added    replica   -       new, 100.0 GiB; or an earlier one
@@ -218,18 +223,17 @@ async fn unreadable_details_are_named_and_refuse_nothing() {
     Steps:
       1. set numberOfInstances to 4
       2. wait until 4 instances have converged
-    Allowed, with warnings
       WARN quota-headroom: cannot be judged: the quotas could not be read (list resourcequotas in db: forbidden)
            Try: make the fact readable (network, rights), then ask again
-      WARN stale-volume: cannot be judged: the volume claims could not be listed (list persistentvolumeclaims in db: forbidden)
+      WARN stale-volume, volume-resizing: cannot be judged: the volume claims could not be listed (list persistentvolumeclaims in db: forbidden)
            Try: make the fact readable (network, rights), then ask again
       WARN foreign-volume: cannot be judged: the volume claims could not be read (list persistentvolumeclaims in db: forbidden)
            Try: make the fact readable (network, rights), then ask again
-      WARN volume-resizing: cannot be judged: the volume claims could not be listed (list persistentvolumeclaims in db: forbidden)
-           Try: make the fact readable (network, rights), then ask again
+    ALLOWED 3 -> 4, 4 warnings: quota-headroom, stale-volume, foreign-volume, volume-resizing
     ");
     let shrinking = World::new(3, 0).with_resources().printing(2, "pg_stat_activity", refused);
     insta::assert_snapshot!(shown(&shrinking, "acid-a --to 2", Some(80)).await, @"
+    ALLOWED 3 -> 2
     postgresql db/acid-a: 3 -> 2 instances
     MEMBER    CHANGE   ROLE     STATE    VOLUME
     acid-a-2  removed  replica  healthy  pgdata-acid-a-2 is kept (100.0 GiB, 12d)
@@ -243,7 +247,7 @@ async fn unreadable_details_are_named_and_refuse_nothing() {
     Steps:
       1. set numberOfInstances to 2
       2. wait until 2 instances have converged
-    Allowed
+    ALLOWED 3 -> 2
     ");
 }
 

@@ -4,7 +4,7 @@ use pgscale_guard::RuleId;
 use pgscale_guard::Verdict;
 use pgscale_guard::object_ref::{Kind, ObjectRef};
 use pgscale_guard::rules::RULES;
-use pgscale_guard::verdict::Severity;
+use pgscale_guard::verdict::{Finding, Severity};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -163,7 +163,7 @@ fn all_rules_at_once_fit_into_the_limits() {
         let findings: Vec<_> = rules
             .clone()
             .map(|rule| {
-                Finding::new(rule, severity, "한 ".repeat(length))
+                Finding::new(rule, severity, format!("{rule}{}", "한 ".repeat(length)))
                     .because(config(), "config", "x".repeat(length))
                     .remedy("wait")
             })

@@ -28,6 +28,7 @@ async fn looked_at(world: &World, line: &str, rule: &str) -> String {
 #[tokio::test]
 async fn wide_shows_the_whole_impact_and_every_rule() {
     insta::assert_snapshot!(timeless(&shown(&shrinking(), "acid-a --to 3 -o wide", Some(160)).await), @"
+    ALLOWED 5 -> 3, 1 warning: survivors-one-zone
     postgresql db/acid-a: 5 -> 3 instances
     MEMBER     CHANGE    ROLE      STATE     VOLUME
     acid-a-3   removed   replica   healthy   pgdata-acid-a-3 is kept (100.0 GiB, 12d)
@@ -47,7 +48,6 @@ async fn wide_shows_the_whole_impact_and_every_rule() {
     Steps:
       1. set numberOfInstances to 3
       2. wait until 3 instances have converged
-    Allowed, with warnings
       WARN survivors-one-zone: all kept members are in zone zone-a; those in zone-b are removed
            node/node-0: zone of acid-a-0: zone-a
            node/node-1: zone of acid-a-1: zone-a
@@ -307,6 +307,7 @@ async fn wide_shows_the_whole_impact_and_every_rule() {
       PASS statefulset-scaled
          postgresql/acid-a: numberOfInstances: 5 -> 3
          statefulset/acid-a: spec.replicas: 5
+    ALLOWED 5 -> 3, 1 warning: survivors-one-zone
     ");
 }
 
