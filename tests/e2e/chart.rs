@@ -23,7 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("chart::the_registration_is_the_one_the_program_prints", registration),
         trial("chart::definitions_are_those_the_program_prints", definitions),
         trial("chart::the_defaults_suit_production", production),
-        trial("chart::a_mounted_certificate_needs_no_permission_on_secrets", mounted),
+        trial("chart::a_mounted_certificate_still_has_a_secret_path", mounted),
         trial("chart::pods_may_use_the_network_of_their_nodes", host_network),
         trial("chart::invalid_values_are_refused", invalid_values),
     ]
@@ -181,7 +181,7 @@ fn definitions() -> Result<()> {
 
 fn production() -> Result<()> {
     let rendered = render(&json!({}))?;
-    for word in ["caBundle", "BEGIN CERTIFICATE", "PRIVATE KEY"] {
+    for word in ["caBundle", "/validate", "BEGIN CERTIFICATE", "PRIVATE KEY"] {
         ensure!(!rendered.text.contains(word), "{word} is rendered");
     }
     let secret = rendered.object("Secret", SECRET)?;
@@ -238,14 +238,19 @@ fn mounted() -> Result<()> {
     let rendered = render(&json!({
         "certificates": {"existingSecret": "from-cert-manager"}, "registrationAnnotations": annotation,
     }))?;
-    ensure!(!rendered.text.contains(SECRET), "it has permissions on a Secret that is not used");
+    let secret = rendered.object("Secret", SECRET)?;
+    ensure!(secret.get("data").is_none() && secret.get("stringData").is_none(), "{secret:#}");
     let registration = rendered.object("ValidatingWebhookConfiguration", "pgscale.dev")?;
     ensure!(registration["metadata"]["annotations"] == annotation, "{registration:#}");
     let pod = &rendered.object("Deployment", "pgscale-webhook")?["spec"]["template"]["spec"];
     ensure!(pod["volumes"][0]["secret"]["secretName"] == "from-cert-manager", "{pod:#}");
     let args = pod["containers"][0]["args"].as_array().context("no arguments")?;
     ensure!(args.contains(&json!("--tls-cert=/certificates/tls.crt")), "{args:?}");
-    let program = printed(&["rbac", "--namespace", NAMESPACE])?;
+    let path = format!("--path-secret={NAMESPACE}/{SECRET}");
+    ensure!(args.contains(&json!(path)), "{args:?}");
+    let own = args.iter().filter_map(Value::as_str).any(|arg| arg.contains("certificate-secret"));
+    ensure!(!own, "it makes authorities that are not used: {args:?}");
+    let program = printed(&["rbac", "--namespace", NAMESPACE, "--certificate-secret", SECRET])?;
     ensure_same(&of_kind(&rendered, is_permission), &program)
 }
 

@@ -94,6 +94,7 @@ async fn policy(ctx: TestCtx) -> Result<()> {
 async fn reviews(ctx: TestCtx) -> Result<()> {
     let running = guarding::guarded(&ctx).await?;
     let before = running.id().await;
+    let known = running.path().await?;
     let unknown = json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
         "request": {
@@ -104,16 +105,25 @@ async fn reviews(ctx: TestCtx) -> Result<()> {
             "userInfo": {}, "object": {}, "oldObject": {}, "dryRun": false,
         },
     });
-    let (status, body) = post(&running, "not a review").await?;
+    // Without the path of the registration nothing is answered, whatever the body is.
+    for path in ["/", "/validate", "/validate/0123456789abcdef0123456789abcdef"] {
+        let (status, body) = post(&running, path, &unknown.to_string()).await?;
+        ensure!(status == 404 && !body.contains("6b1f"), "{path}: {status}: {body}");
+    }
+    let counted = "pgscale_unknown_paths_total ";
+    let text = running.metrics().await?;
+    let count = text.lines().find_map(|line| line.strip_prefix(counted)?.parse::<u64>().ok());
+    ensure!(count.is_some_and(|count| count >= 3), "{counted}is {count:?}");
+    let (status, body) = post(&running, &known, "not a review").await?;
     ensure!(status == 400, "{status}: {body}");
-    let (status, body) = post(&running, &unknown.to_string()).await?;
+    let (status, body) = post(&running, &known, &unknown.to_string()).await?;
     ensure!(
         status == 200 && body.contains("\"6b1f\"") && body.contains("\"allowed\":false"),
         "{status}: {body}"
     );
     let large = "x".repeat(20 << 20);
     until("an answer to a body that is too large", TIMEOUT, async || {
-        Ok(match post(&running, &large).await {
+        Ok(match post(&running, &known, &large).await {
             Ok((status, _)) => {
                 ensure!(status == 413, "{status}");
                 Attempt::Done(())
@@ -128,14 +138,14 @@ async fn reviews(ctx: TestCtx) -> Result<()> {
     Ok(())
 }
 
-/// POSTs to the webhook as any client of the network could, and returns the status and the body of
-/// the answer.
-async fn post(webhook: &Webhook, body: &str) -> Result<(u16, String)> {
+/// POSTs to the webhook as any client of the network could that knows `path`, and returns the status
+/// and the body of the answer.
+async fn post(webhook: &Webhook, path: &str, body: &str) -> Result<(u16, String)> {
     let authority = CertificateDer::from_pem_slice(webhook.kept("ca.crt").await?.as_bytes())?;
     let mut config = kube::Config::new(format!("https://{}", webhook.address()).parse()?);
     config.tls_server_name = Some(webhook.server_name());
     config.root_cert = Some(vec![authority.to_vec()]);
-    let request = http::Request::post("/validate")
+    let request = http::Request::post(path)
         .header("content-type", "application/json")
         .body(kube::client::Body::from(body.as_bytes().to_vec()))?;
     let answer = kube::Client::try_from(config)?.send(request).await?;

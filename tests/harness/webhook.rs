@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use hyper::StatusCode;
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
@@ -91,27 +92,45 @@ impl Webhook {
     /// # Errors
     /// Fails when it ends early (with the end of its log) or is not ready in time.
     pub async fn run(&self) -> Result<()> {
+        if self.spawn().await? {
+            until("the webhook to be ready", READY, async || {
+                Ok(match self.readiness().await? {
+                    Ok(StatusCode::OK) => Attempt::Done(()),
+                    Ok(status) => Attempt::NotYet(status.to_string()),
+                    Err(error) => Attempt::NotYet(format!("{error:#}")),
+                })
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Starts the process, if it is stopped. Returns whether it was.
+    ///
+    /// # Errors
+    /// Fails when it cannot be started.
+    pub async fn spawn(&self) -> Result<bool> {
         let mut running = self.process.lock().await;
         if running.is_some() {
-            return Ok(());
+            return Ok(false);
         }
         let mut command =
             self.bed.command(&self.bed.programs()?.webhook.clone(), &self.kubeconfig)?;
         // In a pod the webhook would find the account's token by itself.
         command.args(&self.args).arg("--kubeconfig").arg(&self.kubeconfig);
-        let metrics = std::net::SocketAddr::from(METRICS);
-        let mut process = Process::spawn("pgscale-webhook", command, &self.bed.logs())?;
-        until("the webhook to be ready", READY, async || {
+        *running = Some(Process::spawn("pgscale-webhook", command, &self.bed.logs())?);
+        Ok(true)
+    }
+
+    /// Returns what it says to the question of a kubelet whether it is ready.
+    ///
+    /// # Errors
+    /// Fails when the process has ended, with the end of its log.
+    pub async fn readiness(&self) -> Result<Result<StatusCode>> {
+        if let Some(process) = self.process.lock().await.as_mut() {
             process.ensure_alive()?;
-            Ok(match rest::probe(metrics, "/readyz", Duration::from_secs(1)).await {
-                Ok(StatusCode::OK) => Attempt::Done(()),
-                Ok(status) => Attempt::NotYet(status.to_string()),
-                Err(error) => Attempt::NotYet(format!("{error:#}")),
-            })
-        })
-        .await?;
-        *running = Some(process);
-        Ok(())
+        }
+        Ok(rest::probe(METRICS.into(), "/readyz", Duration::from_secs(1)).await)
     }
 
     /// Ends the process and leaves the registration, like a webhook that is down.
@@ -133,6 +152,19 @@ impl Webhook {
     /// Returns the name in its certificate.
     pub fn server_name(&self) -> String {
         format!("{ACCOUNT}.{NAMESPACE}.svc")
+    }
+
+    /// Returns the path in its registration, under which alone it answers.
+    ///
+    /// # Errors
+    /// Fails when there is none.
+    pub async fn path(&self) -> Result<String> {
+        let registrations: Api<ValidatingWebhookConfiguration> = Api::all(self.bed.client());
+        let found = registrations.get(REGISTRATION).await;
+        let found = found.context("failed to read the webhook's registration")?;
+        let service = found.webhooks.unwrap_or_default().into_iter().next();
+        let service = service.and_then(|entry| entry.client_config.service);
+        service.and_then(|service| service.path).context("the registration has no path")
     }
 
     /// Returns the value of `key` in its Secret.

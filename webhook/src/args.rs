@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use pgscale_guard::operator::Account;
 use tracing_subscriber::EnvFilter;
 
+use crate::certs::read_tokens;
 use crate::duration;
 use crate::registration::{FailurePolicy, Registration, Target};
 
@@ -81,7 +82,7 @@ pub(crate) struct Serve {
     pub(crate) log_format: LogFormat,
 }
 
-/// The source of the serving certificate: files, or a Secret.
+/// The source of the serving certificate and of the secret path.
 #[derive(Debug, Args)]
 pub(crate) struct CertificateArguments {
     /// Certificate chain, PEM; read again when it changes
@@ -96,13 +97,27 @@ pub(crate) struct CertificateArguments {
     /// Its private key, PEM; read again when it changes
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
-    /// Instead of files: a Secret for an authority and a certificate that the webhook makes, renews
-    /// and publishes in its registration
+    /// Instead of files: a Secret for authorities and a secret path that the webhook makes, renews
+    /// and publishes in its registration; it signs certificates by these authorities
     #[arg(long, value_name = "NAMESPACE/NAME", requires = "server_name", value_parser = namespaced)]
     pub(crate) certificate_secret: Option<(String, String)>,
     /// DNS name by which the API server calls; may be repeated
     #[arg(long, value_name = "NAME", requires = "certificate_secret")]
     pub(crate) server_name: Vec<String>,
+    /// With files: a Secret for a secret path that the webhook makes, renews and publishes in its
+    /// registration; only requests under this path are answered
+    #[arg(
+        long,
+        value_name = "NAMESPACE/NAME",
+        requires = "tls_cert",
+        conflicts_with_all = ["certificate_secret", "path_file"],
+        value_parser = namespaced
+    )]
+    pub(crate) path_secret: Option<(String, String)>,
+    /// With files: secret paths that another program publishes, one a line; read again when it
+    /// changes. Without this and --path-secret, every caller is answered
+    #[arg(long, value_name = "FILE", requires = "tls_cert", conflicts_with = "certificate_secret")]
+    pub(crate) path_file: Option<PathBuf>,
 }
 
 /// The form of log lines.
@@ -122,6 +137,10 @@ pub(crate) struct Configure {
     /// Authority that signed the webhook's certificate, PEM; left out if not given
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
+    /// File with the secret path, as for `serve`, of which the first line counts; left out if not
+    /// given
+    #[arg(long, value_name = "FILE")]
+    path_file: Option<PathBuf>,
     /// Service account of an operator: it may scale its StatefulSets without a review; may be
     /// repeated
     #[arg(long, value_name = "NAMESPACE/NAME")]
@@ -148,8 +167,8 @@ pub(crate) struct Rbac {
     /// Namespace of the webhook
     #[arg(long, short)]
     pub(crate) namespace: String,
-    /// Secret in which the webhook keeps its certificates; without it, the webhook may write no
-    /// Secret and not its registration
+    /// Secret in which the webhook keeps its authorities and its secret path; without it, the
+    /// webhook may write no Secret and not its registration
     #[arg(long, value_name = "NAME")]
     pub(crate) certificate_secret: Option<String>,
     /// User who may act in the group pgscale:break-glass, which may patch every postgresql of the
@@ -162,7 +181,7 @@ impl Configure {
     /// Returns the registration that the arguments describe.
     ///
     /// # Errors
-    /// Fails when the authority cannot be read.
+    /// Fails when the authority or the secret path cannot be read.
     pub(crate) fn registration(self) -> Result<Registration> {
         let target =
             self.target.url.or(self.target.service).context("neither --url nor --service")?;
@@ -172,6 +191,10 @@ impl Configure {
         Ok(Registration {
             target,
             authority: self.ca_file.map(read).transpose()?,
+            token: match self.path_file {
+                Some(file) => read_tokens(&file)?.into_iter().next(),
+                None => None,
+            },
             operator_accounts: self.operator_account,
             growth: self.grow_failure_policy,
         })
@@ -239,6 +262,15 @@ mod tests {
         }
         let both = [&own[..], &files[..]].concat();
         assert_eq!(parse(&both), Err(clap::error::ErrorKind::ArgumentConflict));
+        let (secret, file) = (["--path-secret", "ns/name"], ["--path-file", "path"]);
+        assert_eq!(parse(&[&files[..], &secret].concat()), Ok(()));
+        assert_eq!(parse(&[&files[..], &file].concat()), Ok(()));
+        for path in [secret, file] {
+            let wrong = [&own[..], &path].concat();
+            assert_eq!(parse(&wrong), Err(clap::error::ErrorKind::ArgumentConflict), "{wrong:?}");
+        }
+        let wrong = [&files[..], &secret, &file].concat();
+        assert_eq!(parse(&wrong), Err(clap::error::ErrorKind::ArgumentConflict));
         for wrong in ["name", "/name", "ns/", "a/b/c"] {
             assert!(namespaced(wrong).is_err(), "{wrong}");
         }

@@ -1,35 +1,52 @@
-//! The serving certificate: from mounted files, or from a Secret that the webhook keeps itself. It
-//! is replaced while the webhook runs, and never by a worse one.
+//! The serving certificate: from mounted files, or signed by this replica. It is replaced while the
+//! webhook runs, and never by a worse one. The secret path is kept and read with it.
 //!
 //! The webhook polls files and compares them byte by byte. The kubelet swaps a mounted Secret by
 //! renaming a symlink of its directory, which a watch on the file itself does not see. Between two
 //! renames the certificate may be new and the key still old. The webhook refuses such a pair and
 //! keeps the last good one.
+//!
+//! Nothing that is missing at the start ends the process. It looks again, soon and then less often,
+//! and is not ready until the API server reaches and trusts it.
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use std::{fmt, fs, io};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use k8s_openapi::jiff::Timestamp;
+use pgscale_guard::duration::exact;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use crate::caller::Caller;
+use crate::certs::clock::Clock;
+use crate::certs::kept::Kept;
 use crate::certs::pair::{Offer, Pair, Part, Unusable, pair};
-use crate::certs::self_signed::SelfSigned;
 use crate::metrics::Metrics;
 
 mod authority;
+mod clock;
+mod entries;
+pub(crate) mod kept;
 mod pair;
-pub(crate) mod self_signed;
+pub(crate) mod paths;
 
-/// The source of pairs.
-pub(crate) enum Source {
-    /// Another program writes them, and they are mounted.
-    Files(Files),
-    /// The webhook makes them itself.
-    SelfSigned(Box<SelfSigned>),
+/// The time for one look. The client of the API server may try again for longer.
+const LOOK: Duration = Duration::from_secs(30);
+/// The pause after the first look that failed. It doubles until it is as long as any other.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The places where certificate and secret path come from.
+#[derive(Default)]
+pub(crate) struct Source {
+    /// A mounted pair that another program writes. Without it, the webhook signs its own.
+    pub(crate) files: Option<Files>,
+    /// A mounted file with secret paths.
+    pub(crate) path_file: Option<PathBuf>,
+    /// The Secret and the registration that the webhook writes.
+    pub(crate) kept: Option<Kept>,
 }
 
 /// The paths of a mounted pair.
@@ -41,11 +58,13 @@ pub(crate) struct Files {
     pub(crate) key: PathBuf,
 }
 
-/// The kind of failure to get a new pair, by which a repeated one is recognized.
+/// The kind of failure of a look, by which a repeated one is recognized.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Problem {
     /// The API server answered with this HTTP code.
     Api(u16),
+    /// The clock cannot be relied on.
+    Clock,
     /// A file could not be read.
     File(io::ErrorKind),
     /// This place does not hold the expected kind of PEM.
@@ -54,6 +73,8 @@ enum Problem {
     NotAPair,
     /// The certificate has ended.
     Ended,
+    /// The certificate is not valid yet.
+    NotYet,
     /// Any other failure.
     Other,
 }
@@ -65,7 +86,11 @@ impl Problem {
                 Unusable::NotPem { place, .. } => Self::NotPem(place.clone()),
                 Unusable::NotAPair { .. } => Self::NotAPair,
                 Unusable::Ended { .. } => Self::Ended,
+                Unusable::NotYet { .. } => Self::NotYet,
             };
+        }
+        if error.is::<Clock>() {
+            return Self::Clock;
         }
         if let Some(error) = error.downcast_ref::<io::Error>() {
             return Self::File(error.kind());
@@ -79,17 +104,55 @@ impl Problem {
 
 /// The pair in use.
 pub(crate) struct Certificates {
-    current: RwLock<Arc<Pair>>,
+    current: RwLock<Option<Arc<Pair>>>,
+    /// Whether the API server reaches this replica by path and bundle, as far as it is known, and
+    /// the reason where it does not.
+    reached: RwLock<Result<(), String>>,
 }
 
 impl Source {
-    /// Reads the pair that the source has now.
-    pub(crate) async fn offer(&self) -> Result<Offer> {
-        match self {
-            Self::Files(files) => files.offer(),
-            Self::SelfSigned(self_signed) => self_signed.offer().await,
-        }
+    /// Looks once at every place, and takes what is new into use. Returns whether the certificate
+    /// is another one than before.
+    ///
+    /// # Errors
+    /// Fails when a place cannot be read or written, or holds nothing usable. What was in use stays
+    /// in use.
+    pub(crate) async fn look(&self, certificates: &Certificates, caller: &Caller) -> Result<bool> {
+        // Every place is looked at, whatever is wrong with another.
+        let pair = match &self.files {
+            Some(files) => files.offer().and_then(|offer| Ok(certificates.replace(offer)?)),
+            None => Ok(false),
+        };
+        let paths = match &self.path_file {
+            Some(file) => read_tokens(file).map(|tokens| caller.accept(tokens)),
+            None => Ok(()),
+        };
+        let kept = match &self.kept {
+            Some(kept) => kept.look(certificates, caller).await,
+            None => {
+                certificates.reached(Ok(()));
+                Ok(false)
+            }
+        };
+        paths?;
+        Ok(pair? | kept?)
     }
+}
+
+/// Reads the secret paths in a file, one a line.
+///
+/// # Errors
+/// Fails when it cannot be read, holds none, or one that could be guessed.
+pub(crate) fn read_tokens(file: &PathBuf) -> Result<Vec<String>> {
+    let place = file.display();
+    let text = fs::read_to_string(file).with_context(|| format!("failed to read {place}"))?;
+    let tokens: Vec<_> = text.split_whitespace().map(str::to_owned).collect();
+    ensure!(
+        !tokens.is_empty() && tokens.iter().all(|token| paths::is_token(token)),
+        "{place} does not hold secret paths: each line must have 32 to 128 small letters, digits \
+         and hyphens, and begin and end with no hyphen"
+    );
+    Ok(tokens)
 }
 
 impl Files {
@@ -105,91 +168,135 @@ impl Files {
 }
 
 impl Certificates {
-    /// Takes the first pair into use.
-    ///
-    /// # Errors
-    /// Fails when `offer` is not a pair: a server without one cannot start. One that has ended is
-    /// taken, so that readiness can say so until it is replaced.
-    pub(crate) fn new(offer: Offer) -> Result<Arc<Self>, Unusable> {
-        Ok(Arc::new(Self { current: RwLock::new(Arc::new(pair(offer, 0)?)) }))
+    /// Returns no pair. Handshakes fail until there is one.
+    pub(crate) fn none() -> Arc<Self> {
+        Arc::new(Self {
+            current: RwLock::default(),
+            reached: RwLock::new(Err("it was not looked at yet".to_owned())),
+        })
     }
 
     /// Takes the pair `offer` into use. Returns whether it is another one than before.
     ///
     /// # Errors
-    /// Fails when it is not usable. The old pair stays in use.
+    /// Fails when it is not usable. The old pair stays in use. A first pair that is not valid now is
+    /// taken, so that readiness can say so until it is replaced.
     pub(crate) fn replace(&self, offer: Offer) -> Result<bool, Unusable> {
+        self.replace_at(offer, Timestamp::now())
+    }
+
+    /// Does what [`Self::replace`] does, at the time `now` of the API server.
+    pub(crate) fn replace_at(&self, offer: Offer, now: Timestamp) -> Result<bool, Unusable> {
         let old = self.pair();
-        if (&offer.certificate.text, &offer.key.text) == (&old.read.0, &old.read.1) {
+        if let Some(old) = &old
+            && (&offer.certificate.text, &offer.key.text) == (&old.read.0, &old.read.1)
+        {
             return Ok(false);
         }
         let place = offer.certificate.place.clone();
-        let new = pair(offer, old.generation + 1)?;
-        let now = Timestamp::now();
-        if new.not_after <= now && now < old.not_after {
-            return Err(Unusable::Ended { place, not_after: new.not_after });
+        let new = pair(offer, old.as_ref().map_or(0, |old| old.generation + 1))?;
+        if old.is_some_and(|old| old.is_valid(now)) {
+            if new.not_after <= now {
+                return Err(Unusable::Ended { place, not_after: new.not_after });
+            }
+            if now < new.not_before {
+                return Err(Unusable::NotYet { place, not_before: new.not_before });
+            }
         }
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(new));
         Ok(true)
     }
 
-    /// Takes the pair of `source` into use every `period`, for ever.
+    /// Looks at `source` now and every `period`, for ever.
+    ///
+    /// After a look that failed the next one is sooner.
     pub(crate) async fn keep_fresh(
         self: Arc<Self>,
         source: Source,
+        caller: Arc<Caller>,
         period: Duration,
         metrics: Arc<Metrics>,
     ) {
-        let mut ticks = tokio::time::interval(period);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        // The first pair was read a moment ago.
-        ticks.reset();
         let mut last_problem = None;
+        let mut pause = FIRST_PAUSE;
         loop {
-            ticks.tick().await;
             // The files are small, and on tmpfs where they are mounted. They are not worth a
             // thread.
-            let offered = source.offer().await;
-            match offered.and_then(|offer| Ok(self.replace(offer)?)) {
-                Ok(true) => {
-                    tracing::info!(not_after = %self.not_after(), "serving a new certificate");
-                    metrics.certificate_reloaded(self.not_after());
+            let looked = tokio::time::timeout(LOOK, source.look(&self, &caller)).await;
+            let late = || Err(anyhow!("no answer within {}", exact(LOOK)));
+            match looked.unwrap_or_else(|_| late()) {
+                Ok(changed) => {
+                    if let Some(not_after) = self.not_after().filter(|_| changed) {
+                        tracing::info!(%not_after, "serving a new certificate");
+                        metrics.certificate_reloaded(not_after);
+                    }
                     last_problem = None;
+                    pause = FIRST_PAUSE;
+                    tokio::time::sleep(period).await;
                 }
-                Ok(false) => last_problem = None,
                 Err(error) => {
                     metrics.certificate_reload_failed();
+                    // What was found good stays good: an API server that is away reaches no
+                    // replica, and must find all of them when it is back.
+                    if self.ready().is_err() {
+                        self.reached(Err(format!("{error:#}")));
+                    }
                     let problem = Some(Problem::of(&error));
                     // The same problem is logged once, and not every period. The metric counts
                     // each.
                     if last_problem != problem {
-                        tracing::error!("keeping the certificate in use: {error:#}");
+                        tracing::error!("keeping certificate and path in use: {error:#}");
                         last_problem = problem;
                     }
+                    tokio::time::sleep(pause.min(period)).await;
+                    pause = (pause * 2).min(period);
                 }
             }
         }
     }
 
+    /// Records whether the API server reaches this replica, and the reason where it does not.
+    pub(crate) fn reached(&self, reached: Result<(), String>) {
+        *self.reached.write().unwrap_or_else(PoisonError::into_inner) = reached;
+    }
+
+    /// Returns whether a review can arrive.
+    ///
+    /// # Errors
+    /// Fails with the reason: no certificate that is valid now, a clock that is wrong, or a
+    /// registration with another bundle or path.
+    pub(crate) fn ready(&self) -> Result<(), String> {
+        let reached = self.reached.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let now = Timestamp::now();
+        match self.pair() {
+            None => Err(reached.err().unwrap_or_else(|| "there is none yet".to_owned())),
+            Some(pair) if pair.not_after <= now => Err(format!("ended at {}", pair.not_after)),
+            Some(pair) if now < pair.not_before => {
+                Err(format!("not valid before {}", pair.not_before))
+            }
+            Some(_) => reached,
+        }
+    }
+
     /// Returns the earliest end of the certificates in the chain in use.
-    pub(crate) fn not_after(&self) -> Timestamp {
-        self.pair().not_after
+    pub(crate) fn not_after(&self) -> Option<Timestamp> {
+        self.pair().map(|pair| pair.not_after)
     }
 
     /// Returns a number that grows with every new pair. A connection made under an older one should
     /// be replaced.
     pub(crate) fn generation(&self) -> u64 {
-        self.pair().generation
+        self.pair().map_or(0, |pair| pair.generation)
     }
 
-    fn pair(&self) -> Arc<Pair> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    fn pair(&self) -> Option<Arc<Pair>> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.pair().certified))
+        Some(Arc::clone(&self.pair()?.certified))
     }
 }
 
@@ -230,11 +337,14 @@ pub(crate) mod tests {
 
     /// Takes the pair in `files` into use.
     pub(crate) fn load(files: &Files) -> Arc<Certificates> {
-        Certificates::new(files.offer().unwrap()).unwrap()
+        let certificates = Certificates::none();
+        certificates.replace(files.offer().unwrap()).unwrap();
+        certificates.reached(Ok(()));
+        certificates
     }
 
     fn served(certificates: &Certificates) -> Vec<u8> {
-        certificates.pair().certified.cert[0].to_vec()
+        certificates.pair().unwrap().certified.cert[0].to_vec()
     }
 
     #[test]
@@ -312,10 +422,71 @@ pub(crate) mod tests {
         let files = write(directory.path(), &ended);
         let error = certificates.replace(files.offer().unwrap()).unwrap_err();
         assert!(error.to_string().contains("ended at 2021-01-01T00:00:00Z"), "{error}");
-        assert!(certificates.not_after() > Timestamp::now());
+        assert!(certificates.ready().is_ok());
 
         let started = load(&files);
-        assert!(started.not_after() < Timestamp::now(), "at the start an ended one is served");
+        let why = started.ready().unwrap_err();
+        assert_eq!(why, "ended at 2021-01-01T00:00:00Z", "at the start an ended one is served");
+    }
+
+    #[test]
+    fn pair_that_is_not_valid_yet_never_replaces_a_valid_one() {
+        let directory = TempDir::new().unwrap();
+        let certificates = load(&write(directory.path(), &issue()));
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.not_before = date_time_ymd(2400, 1, 1);
+        params.not_after = date_time_ymd(2401, 1, 1);
+        let early = (params.self_signed(&key).unwrap().pem(), key.serialize_pem());
+
+        let files = write(directory.path(), &early);
+        let error = certificates.replace(files.offer().unwrap()).unwrap_err();
+        assert!(error.to_string().contains("not valid before 2400-01-01"), "{error}");
+        assert!(certificates.ready().is_ok());
+        let started = load(&files);
+        assert_eq!(started.ready().unwrap_err(), "not valid before 2400-01-01T00:00:00Z");
+        write(directory.path(), &issue());
+        assert!(started.replace(files.offer().unwrap()).unwrap(), "mended");
+        assert!(started.ready().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn files_that_are_missing_at_the_start_are_served_as_soon_as_they_are_there() {
+        let directory = TempDir::new().unwrap();
+        let files = Files {
+            certificate: directory.path().join("tls.crt"),
+            key: directory.path().join("tls.key"),
+        };
+        let (certificates, caller) = (Certificates::none(), Caller::unauthenticated());
+        let source = Source { files: Some(files), ..Source::default() };
+        let period = Duration::from_secs(10);
+        let fresh =
+            Arc::clone(&certificates).keep_fresh(source, caller, period, Arc::new(Metrics::new()));
+        let task = tokio::spawn(fresh);
+        tokio::time::sleep(period * 6).await;
+        let why = certificates.ready().unwrap_err();
+        assert!(why.contains("failed to read") && why.contains("tls.crt"), "{why}");
+        write(directory.path(), &issue());
+        tokio::time::sleep(period).await;
+        assert!(certificates.ready().is_ok());
+        task.abort();
+    }
+
+    #[test]
+    fn file_of_paths_holds_one_or_more_that_cannot_be_guessed() {
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("path");
+        let (one, other) = ("a".repeat(32), "b".repeat(64));
+        for (text, tokens) in [
+            (format!("{one}\n"), Some(vec![one.clone()])),
+            (format!("{one}\n{other}"), Some(vec![one.clone(), other])),
+            (String::new(), None),
+            ("short".to_owned(), None),
+            (format!("{one}\nshort\n"), None),
+        ] {
+            fs::write(&file, &text).unwrap();
+            assert_eq!(read_tokens(&file).ok(), tokens, "{text:?}");
+        }
     }
 
     #[test]

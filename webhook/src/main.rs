@@ -14,6 +14,7 @@ use crate::args::{Arguments, Command, Rbac};
 mod admit;
 mod args;
 mod break_glass;
+mod caller;
 mod certs;
 mod duration;
 mod events;

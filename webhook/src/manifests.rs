@@ -37,6 +37,7 @@ mod tests {
         let values = Registration {
             target: Target::service("NAMESPACE/pgscale-webhook").unwrap(),
             authority: None,
+            token: None,
             operator_accounts: vec![Account {
                 namespace: "OPERATOR-NAMESPACE".into(),
                 name: "OPERATOR-ACCOUNT".into(),

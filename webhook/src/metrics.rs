@@ -73,6 +73,7 @@ pub(crate) struct Metrics {
     watches: Gauge,
     watches_ended: Family<Result, Counter>,
     leaders_condemned: Counter,
+    unknown_paths: Counter,
 }
 
 impl Metrics {
@@ -164,6 +165,12 @@ impl Metrics {
             "Times that a watched change was about to delete the leader",
             leaders_condemned.clone(),
         );
+        let unknown_paths = Counter::default();
+        registry.register(
+            "unknown_paths",
+            "Requests that were not answered because their path is not the secret one",
+            unknown_paths.clone(),
+        );
         registry.register(
             "build",
             "The running version",
@@ -184,6 +191,7 @@ impl Metrics {
             watches,
             watches_ended,
             leaders_condemned,
+            unknown_paths,
         }
     }
 
@@ -246,6 +254,11 @@ impl Metrics {
     /// Counts a leader that a watched change is about to delete.
     pub(crate) fn leader_condemned(&self) {
         self.leaders_condemned.inc();
+    }
+
+    /// Counts a request of a caller that does not know the secret path.
+    pub(crate) fn unknown_path(&self) {
+        self.unknown_paths.inc();
     }
 
     /// Records the end of the certificate in use.

@@ -10,7 +10,6 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use k8s_openapi::jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::certs::Certificates;
@@ -36,9 +35,7 @@ impl Probes {
             Phase::Serving => Ok(()),
             Phase::Draining | Phase::Stopping => Err("shutting down".to_owned()),
         };
-        let ends = self.certificates.not_after();
-        let valid = if ends > Timestamp::now() { Ok(()) } else { Err(format!("ended at {ends}")) };
-        [("serving", serving), ("certificate", valid)]
+        [("serving", serving), ("certificate", self.certificates.ready())]
     }
 }
 

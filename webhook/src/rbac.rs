@@ -1,8 +1,9 @@
 //! The permissions that the webhook needs, and those of the users who may pass it.
 //!
 //! The webhook may read the objects that rules look at, and write Events. A webhook that keeps its
-//! own certificates may also write one Secret and its own registration, each by name. It has no
-//! permission for other Secrets, for exec or proxy, or for a write of an object that it judges.
+//! own authorities or its own secret path may also write one Secret and its own registration, each
+//! by name, and make that Secret again. It has no permission to read or change other Secrets, for
+//! exec or proxy, or for a write of an object that it judges.
 
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
@@ -137,11 +138,12 @@ fn operators() -> [Object; 2] {
     [Object::LocalRole(Box::new(role)), Object::LocalBinding(Box::new(binding))]
 }
 
-/// Returns the permissions with which the webhook keeps its certificates: in one Secret that the
-/// chart makes, and in the bundles of its registration.
+/// Returns the permissions with which the webhook keeps its authorities and its secret path: in one
+/// Secret, and in the bundles and paths of its registration.
 ///
-/// RBAC cannot name a part of an object. Only the code of `certs::self_signed` makes sure that the
-/// webhook changes nothing else of the registration.
+/// RBAC cannot name a part of an object. Only the code of `certs::kept` makes sure that the webhook
+/// changes nothing else of the registration. RBAC cannot name an object that is to be created
+/// either: the webhook may make a Secret of any name in its own namespace.
 fn certificates(namespace: &str, secret: &str) -> [Object; 4] {
     let registration = rule(
         "admissionregistration.k8s.io",
@@ -151,7 +153,10 @@ fn certificates(namespace: &str, secret: &str) -> [Object; 4] {
     let registration = only(registration::NAME, registration);
     let local_role = Role {
         metadata: local(namespace, CERTIFICATES),
-        rules: Some(vec![only(secret, rule("", &["secrets"], &["get", "patch"]))]),
+        rules: Some(vec![
+            only(secret, rule("", &["secrets"], &["get", "patch"])),
+            rule("", &["secrets"], &["create"]),
+        ]),
     };
     let local_binding = RoleBinding {
         metadata: local(namespace, CERTIFICATES),
@@ -295,9 +300,13 @@ mod tests {
                 rules.extend(role.rules.clone().unwrap());
             }
         }
-        let names = rules.iter().map(|rule| rule.resource_names.clone().unwrap().join("+"));
+        let (named, unnamed): (Vec<_>, Vec<_>) =
+            rules.into_iter().partition(|rule| rule.resource_names.is_some());
+        let names = named.iter().map(|rule| rule.resource_names.clone().unwrap().join("+"));
         assert_eq!(names.collect::<Vec<_>>(), ["pgscale.dev", "kept"]);
-        assert!(rules.iter().all(|rule| rule.verbs == ["get", "patch"]));
+        assert!(named.iter().all(|rule| rule.verbs == ["get", "patch"]));
+        // RBAC cannot name what does not exist yet.
+        assert_eq!(unnamed, [rule("", &["secrets"], &["create"])]);
         let without = documents(&manifest("pgscale", None, &[])).unwrap();
         assert!(!without.contains("secrets") && !without.contains(CERTIFICATES), "{without}");
     }

@@ -24,7 +24,7 @@ use crate::break_glass::in_break_glass;
 
 /// Name of the configuration.
 pub(crate) const NAME: &str = "pgscale.dev";
-/// Path that the API server sends reviews to.
+/// Path that the API server sends reviews to: the first part of it, where there is a secret part.
 pub(crate) const PATH: &str = "/validate";
 /// The time that the API server waits for an answer, in seconds.
 const TIMEOUT: i32 = 5;
@@ -43,6 +43,8 @@ pub(crate) struct Registration {
     /// The authority that signed the webhook's certificate, PEM; left out where something else
     /// fills it in.
     pub(crate) authority: Option<Vec<u8>>,
+    /// The secret part of the path; left out where the webhook itself fills it in.
+    pub(crate) token: Option<String>,
     /// The accounts that operators run under, where the platform lists them. Only these may scale
     /// Spilo's StatefulSets without a review. For other accounts the webhook finds out whether they
     /// are the operator's.
@@ -112,6 +114,11 @@ impl Target {
             _ => Err(format!("{text:?} is not https://HOST or https://HOST:PORT")),
         }
     }
+}
+
+/// Returns the path of reviews with this secret part.
+pub(crate) fn path(token: &str) -> String {
+    format!("{PATH}/{token}")
 }
 
 /// Returns the configuration to store.
@@ -220,18 +227,25 @@ fn writes(
     }
 }
 
+/// Returns the address of the webhook.
+///
+/// The path of a Service is left out where the webhook itself writes it. So neither an upgrade nor a
+/// GitOps controller puts another one there.
 fn client_config(registration: &Registration) -> WebhookClientConfig {
+    let path = registration.token.as_deref().map(path);
     let (service, url) = match &registration.target {
         Target::Service { namespace, name, port } => {
             let service = ServiceReference {
                 namespace: namespace.clone(),
                 name: name.clone(),
-                path: Some(PATH.to_owned()),
+                path,
                 port: port.map(i32::from),
             };
             (Some(service), None)
         }
-        Target::Url(base) => (None, Some(format!("{base}{PATH}"))),
+        Target::Url(base) => {
+            (None, Some(format!("{base}{}", path.unwrap_or_else(|| PATH.to_owned()))))
+        }
     };
     WebhookClientConfig { ca_bundle: registration.authority.clone().map(ByteString), service, url }
 }
@@ -331,6 +345,7 @@ mod tests {
         Registration {
             target: Target::url("https://10.0.0.1:9443/").unwrap(),
             authority: Some(b"PEM".to_vec()),
+            token: None,
             operator_accounts: vec!["default/postgres-operator".parse().unwrap()],
             growth: FailurePolicy::default(),
         }
@@ -375,6 +390,18 @@ mod tests {
             assert_eq!(entry.client_config.url.as_deref(), Some("https://10.0.0.1:9443/validate"));
             let conditions = entry.match_conditions.as_ref().unwrap();
             assert!(conditions[0].expression.contains("'pgscale:break-glass' in"));
+        }
+    }
+
+    #[test]
+    fn path_of_a_service_is_the_secret_one_or_left_to_the_webhook() {
+        let target = Target::service("ns/name").unwrap();
+        for (token, path) in [(None, None), (Some("abc"), Some("/validate/abc"))] {
+            let token = token.map(str::to_owned);
+            let with = Registration { target: target.clone(), token, ..registration() };
+            for entry in configuration(&with).webhooks.unwrap() {
+                assert_eq!(entry.client_config.service.unwrap().path.as_deref(), path);
+            }
         }
     }
 

@@ -13,8 +13,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admit::{self, Admission, Watch};
-use crate::args::{CertificateArguments, LogFormat, Serve};
-use crate::certs::self_signed::SelfSigned;
+use crate::args::{LogFormat, Serve};
+use crate::caller::{self, Caller};
+use crate::certs::kept::Kept;
 use crate::certs::{Certificates, Files, Source};
 use crate::events::Events;
 use crate::listen;
@@ -25,16 +26,15 @@ use crate::server::{Limits, Phase, Server};
 /// Answers reviews until SIGTERM.
 ///
 /// # Errors
-/// Fails when the webhook cannot start: no certificate, no API server, an address in use.
+/// Fails when the webhook cannot start: wrong arguments, an address in use. An API server that is
+/// away is no such reason, nor a certificate that is not there yet.
 pub(crate) async fn run(arguments: Serve) -> Result<()> {
     start_log(&arguments);
     let mut signals = Signals::new()?;
     let metrics = Arc::new(Metrics::new());
     let client = client(&arguments).await?;
-    let source = source(&arguments.certificate, &client)?;
-    let first = source.offer().await.context("no certificate to serve")?;
-    let certificates = Certificates::new(first).context("no certificate to serve")?;
-    metrics.certificate_ends(certificates.not_after());
+    let (source, caller) = source(&arguments, &client)?;
+    let certificates = Certificates::none();
     let events = Events::new(client.clone(), Arc::clone(&metrics));
     let listener = listen::on(arguments.listen)?;
     let plain = listen::on(arguments.metrics_listen)?;
@@ -42,6 +42,7 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
 
     tokio::spawn(Arc::clone(&certificates).keep_fresh(
         source,
+        Arc::clone(&caller),
         arguments.reload_interval,
         Arc::clone(&metrics),
     ));
@@ -62,7 +63,7 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
     let watching = tokio::spawn(admission.watch.clone().run(admission.clone()));
     let server = Server {
         listener,
-        router: admit::router(admission),
+        router: caller::router(caller, Arc::clone(&metrics), admit::router(admission)),
         certificates,
         limits: Limits { connections: arguments.max_connections, ..Limits::default() },
         phase: phases,
@@ -121,15 +122,28 @@ async fn client(arguments: &Serve) -> Result<Client> {
     Client::try_from(config).context("failed to make a client of the API server")
 }
 
-fn source(arguments: &CertificateArguments, client: &Client) -> Result<Source> {
-    if let Some(secret) = &arguments.certificate_secret {
-        let names = arguments.server_name.clone();
-        let self_signed = SelfSigned::new(client.clone(), secret.clone(), names);
-        return Ok(Source::SelfSigned(Box::new(self_signed)));
+/// Returns the places where certificate and secret path come from, and the callers to answer.
+fn source(arguments: &Serve, client: &Client) -> Result<(Source, Arc<Caller>)> {
+    let given = &arguments.certificate;
+    let kept = |secret: &(String, String), names: Option<Vec<String>>| {
+        Kept::new(client.clone(), secret.clone(), names, arguments.reload_interval)
+    };
+    if let Some(secret) = &given.certificate_secret {
+        let kept = Some(kept(secret, Some(given.server_name.clone())));
+        return Ok((Source { kept, ..Source::default() }, Caller::authenticated()));
     }
-    let certificate = arguments.tls_cert.clone().context("no --tls-cert")?;
-    let key = arguments.tls_key.clone().context("no --tls-key")?;
-    Ok(Source::Files(Files { certificate, key }))
+    let certificate = given.tls_cert.clone().context("no --tls-cert")?;
+    let key = given.tls_key.clone().context("no --tls-key")?;
+    let source = Source {
+        files: Some(Files { certificate, key }),
+        path_file: given.path_file.clone(),
+        kept: given.path_secret.as_ref().map(|secret| kept(secret, None)),
+    };
+    if source.path_file.is_none() && source.kept.is_none() {
+        tracing::warn!("every caller is answered: give --path-secret or --path-file");
+        return Ok((source, Caller::unauthenticated()));
+    }
+    Ok((source, Caller::authenticated()))
 }
 
 /// The signals that ask a process to end.

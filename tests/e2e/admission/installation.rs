@@ -1,19 +1,30 @@
 //! The webhook as its chart installs it: its certificates, its permissions, and the data that
 //! outlives an upgrade.
 
+use std::time::Instant;
+
 use anyhow::{Context as _, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hyper::StatusCode;
+use pgscale_tests::progress::say;
 use pgscale_tests::wait::{Attempt, until};
 use pgscale_tests::webhook::{ACCOUNT, NAMESPACE, REGISTRATION, SECRET, install};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Idle as _, SOON, ensure_refused, to};
 use crate::guarding::guarded;
 use crate::trial::{Case, TestCtx, case};
 
+const KIND: &str = "validatingwebhookconfiguration";
+/// The number of times that a webhook without an API server is asked.
+const WAITS: u32 = 8;
+
 pub(super) fn cases() -> Vec<Case> {
     vec![
         case("admission::certificates_are_replaced_while_the_webhook_serves", certificate),
         case("admission::a_chart_upgrade_keeps_the_secret_and_the_authority", upgrade),
+        case("admission::a_webhook_without_an_api_server_waits_for_it", no_api_server),
         case("admission::the_webhook_has_exactly_the_permissions_it_needs", permissions),
     ]
 }
@@ -26,79 +37,125 @@ async fn certificate(ctx: TestCtx) -> Result<()> {
             text.lines().find_map(|found| found.strip_prefix(line)?.trim().parse::<u64>().ok());
         found.with_context(|| format!("{line} is not counted"))
     };
-    let reaches = async |line: &str, wanted: u64| {
-        until(&format!("{line} to reach {wanted}"), SOON, async || {
-            let seen = counted(line).await?;
-            Ok(if seen >= wanted { Attempt::Done(()) } else { Attempt::NotYet(seen.to_string()) })
-        })
-        .await
-    };
-    let (ok, failed) = (
-        "pgscale_certificate_reloads_total{result=\"ok\"}",
-        "pgscale_certificate_reloads_total{result=\"failed\"}",
-    );
-    let (before_ok, before_failed) = (counted(ok).await?, counted(failed).await?);
-    let forget = async |keys: &[&str]| {
-        let forgotten = keys.iter().map(|key| ((*key).to_owned(), Value::Null));
-        let patch = json!({"data": Value::Object(forgotten.collect())}).to_string();
-        let secret = ["patch", "secret", SECRET, "--namespace", NAMESPACE, "--type=merge", "-p"];
-        ctx.bed.kubectl(&[&secret[..], &[&patch]].concat()).await?.ok()
-    };
-    let authorities = webhook.kept("ca.crt").await?;
-    forget(&["tls.crt"]).await?;
-    reaches(ok, before_ok + 1).await?;
-    ensure!(
-        webhook.kept("ca.crt").await? == authorities,
-        "the authority was replaced with the certificate"
-    );
-    for _ in 0..3 {
-        ensure_refused("after a renewal", &ctx.patch(&to(9)).await?, "above-max")?;
-    }
+    let failed = "pgscale_certificate_reloads_total{result=\"failed\"}";
+    let before_failed = counted(failed).await?;
+    let (authorities, path) = (webhook.kept("ca.crt").await?, webhook.path().await?);
+    let judged = async |when: &str| ensure_refused(when, &ctx.patch(&to(9)).await?, "above-max");
 
     // A person applies the registration as Helm rendered it, by force.
-    let wipe = json!([{"op": "remove", "path": "/webhooks/0/clientConfig/caBundle"}]).to_string();
-    let kind = "validatingwebhookconfiguration";
-    ctx.run(&["patch", kind, REGISTRATION, "--type=json", "-p", &wipe]).await?.ok()?;
-    let bundle = "--output=jsonpath={.webhooks[0].clientConfig.caBundle}";
-    until("the authority to be published again", SOON, async || {
-        let found = ctx.run(&["get", kind, REGISTRATION, bundle]).await?.ok()?;
-        Ok(if found.is_empty() { Attempt::NotYet("empty".into()) } else { Attempt::Done(()) })
+    let published = format!("{} {path}", STANDARD.encode(&authorities));
+    let config = json!({"service": {"namespace": NAMESPACE, "name": ACCOUNT, "port": 443}});
+    let pointer = "/webhooks/0/clientConfig";
+    let wipe = json!([{"op": "replace", "path": pointer, "value": config}]).to_string();
+    ctx.run(&["patch", KIND, REGISTRATION, "--type=json", "-p", &wipe]).await?.ok()?;
+    let wiped = Instant::now();
+    let first = "--output=jsonpath={.webhooks[0].clientConfig['caBundle', 'service.path']}";
+    until("authority and path to be published again", SOON, async || {
+        let found = ctx.run(&["get", KIND, REGISTRATION, first]).await?.ok()?;
+        Ok(if found == published { Attempt::Done(()) } else { Attempt::NotYet(found) })
     })
     .await?;
+    say(&format!("a wiped entry was published again after {:?}", wiped.elapsed()));
+    judged("after the entry was wiped").await?;
 
-    forget(&["ca.crt", "ca.key", "tls.crt", "tls.key"]).await?;
-    reaches(ok, before_ok + 2).await?;
-    ensure!(
-        webhook.kept("ca.crt").await? != authorities,
-        "no new authority was made after the loss of the old one"
-    );
-    until("the new authority to be in force", SOON, async || {
-        let said = ctx.patch(&to(1)).await?;
-        Ok(match ensure_refused("under a new authority", &said, "below-min") {
-            Ok(()) => Attempt::Done(()),
-            Err(error) => Attempt::NotYet(format!("{error:#}")),
+    // The Secret loses its contents, and then itself. No review is lost.
+    let secret = ["secret", SECRET, "--namespace", NAMESPACE];
+    let empty = json!([{"op": "remove", "path": "/data"}]).to_string();
+    let changes = [
+        [&["patch"][..], &secret, &["--type=json", "-p", &empty]].concat(),
+        [&["delete"][..], &secret].concat(),
+    ];
+    let mut known = vec![authorities];
+    for change in changes {
+        ctx.bed.kubectl(&change).await?.ok()?;
+        until("a new authority to be kept", SOON, async || {
+            judged("without the Secret").await?;
+            let kept = webhook.kept("ca.crt").await;
+            Ok(match kept {
+                Ok(kept) if !known.contains(&kept) => Attempt::Done(known.push(kept)),
+                other => Attempt::NotYet(format!("{:?}", other.err())),
+            })
         })
-    })
-    .await?;
-    ensure!(counted(failed).await? == before_failed, "a round failed");
+        .await?;
+        until("all authorities to be published", SOON, async || {
+            judged("beside a new authority").await?;
+            let bundles = bundles(&ctx).await?;
+            let all = |bundle: &String| known.iter().all(|one| bundle.contains(one.trim()));
+            Ok(if bundles.iter().all(all) {
+                Attempt::Done(())
+            } else {
+                Attempt::NotYet(format!("{bundles:?}"))
+            })
+        })
+        .await?;
+        ensure!(webhook.path().await? == path, "a new path before it was seen");
+        ensure!(webhook.kept("paths").await?.contains(path.trim_start_matches("/validate/")));
+    }
+    ensure!(counted(failed).await? == before_failed, "a look failed");
     Ok(())
 }
 
-/// Checks that an upgrade keeps the Secret's contents and the published authority: neither is in
-/// the chart.
+/// Returns the bundle of each entry.
+async fn bundles(ctx: &TestCtx) -> Result<Vec<String>> {
+    let bundle = "--output=jsonpath={.webhooks[*].clientConfig.caBundle}";
+    let found = ctx.run(&["get", KIND, REGISTRATION, bundle]).await?.ok()?;
+    let decoded = found
+        .split_whitespace()
+        .map(|bundle| String::from_utf8(STANDARD.decode(bundle)?).context("a bundle is not text"));
+    decoded.collect()
+}
+
+/// Checks that an upgrade keeps the Secret's contents, and the published authority and path: none
+/// is in the chart.
 async fn upgrade(ctx: TestCtx) -> Result<()> {
     let webhook = ctx.set().await?;
-    let kept = webhook.kept("tls.key").await?;
+    let (kept, path) = (webhook.kept("ca.key").await?, webhook.path().await?);
     let notes = install(&ctx.bed)?;
     for part in ["STATUS: deployed", "pgscale guards", "in the namespaces you selected"] {
         ensure!(notes.contains(part), "{part:?} is not in {notes}");
     }
-    ensure!(webhook.kept("tls.key").await? == kept, "the Secret was changed");
-    let bundle = "--output=jsonpath={.webhooks[*].clientConfig.caBundle}";
-    let bundles =
-        ctx.run(&["get", "validatingwebhookconfiguration", REGISTRATION, bundle]).await?.ok()?;
-    ensure!(bundles.split_whitespace().count() == 4, "an entry lost its authority: {bundles}");
+    ensure!(webhook.kept("ca.key").await? == kept, "the Secret was changed");
+    let bundles = bundles(&ctx).await?;
+    ensure!(bundles.len() == 4, "an entry lost its authority: {bundles:?}");
+    let paths = "--output=jsonpath={.webhooks[*].clientConfig.service.path}";
+    let paths = ctx.run(&["get", KIND, REGISTRATION, paths]).await?.ok()?;
+    ensure!(paths.split_whitespace().eq([path.as_str(); 4]), "an entry lost its path: {paths}");
     ensure_refused("after an upgrade", &ctx.patch(&to(9)).await?, "above-max")
+}
+
+/// Starts the webhook while the API server is away, as after a power failure.
+async fn no_api_server(ctx: TestCtx) -> Result<()> {
+    let webhook = ctx.set().await?;
+    webhook.stop().await?;
+    let mut control_plane = ctx.bed.control_plane().lock().await;
+    control_plane.stop_api_server().await?;
+    webhook.spawn().await?;
+    // Several looks fail in this time. None of them ends the process.
+    let mut seen = 0;
+    let waiting = until("the webhook to wait", SOON, async || {
+        Ok(match webhook.readiness().await? {
+            Ok(StatusCode::SERVICE_UNAVAILABLE) if seen == WAITS => Attempt::Done(()),
+            Ok(StatusCode::SERVICE_UNAVAILABLE) => {
+                seen += 1;
+                Attempt::NotYet(format!("not ready {seen} times"))
+            }
+            other => Attempt::NotYet(format!("{other:?}")),
+        })
+    })
+    .await;
+    control_plane.start_api_server().await?;
+    drop(control_plane);
+    let there = Instant::now();
+    waiting?;
+    until("the webhook to be ready", SOON, async || {
+        Ok(match webhook.readiness().await? {
+            Ok(StatusCode::OK) => Attempt::Done(()),
+            other => Attempt::NotYet(format!("{other:?}")),
+        })
+    })
+    .await?;
+    say(&format!("ready {:?} after the API server", there.elapsed()));
+    ensure_refused("after the start", &ctx.patch(&to(9)).await?, "above-max")
 }
 
 async fn permissions(ctx: TestCtx) -> Result<()> {
@@ -124,7 +181,9 @@ async fn permissions(ctx: TestCtx) -> Result<()> {
         (&[&["patch", &secret], &here[..]].concat(), true),
         (&[&["delete", &secret], &here[..]].concat(), false),
         (&[&["get", "secrets/other"], &here[..]].concat(), false),
-        (&[&["create", "secrets"], &here[..]].concat(), false),
+        // RBAC cannot name a Secret that is not there.
+        (&[&["create", "secrets"], &here[..]].concat(), true),
+        (&["create", "secrets"], false),
         (&["get", &secret], false),
         (&["patch", &own], true),
         (&["delete", &own], false),

@@ -55,6 +55,14 @@ pub(crate) enum Unusable {
         /// The end of its validity.
         not_after: Timestamp,
     },
+    /// It is not valid yet, and the one in use is.
+    #[error("{place} is not valid before {not_before}, and the certificate in use is valid")]
+    NotYet {
+        /// The place of the certificate.
+        place: String,
+        /// The beginning of its validity.
+        not_before: Timestamp,
+    },
 }
 
 /// A pair that can be served.
@@ -62,9 +70,17 @@ pub(super) struct Pair {
     pub(super) certified: Arc<CertifiedKey>,
     /// The texts that it was read from: certificate, key.
     pub(super) read: (Vec<u8>, Vec<u8>),
+    pub(super) not_before: Timestamp,
     pub(super) not_after: Timestamp,
     /// The number of pairs that were in use before it.
     pub(super) generation: u64,
+}
+
+impl Pair {
+    /// Returns whether all of the chain is valid at `now`.
+    pub(super) fn is_valid(&self, now: Timestamp) -> bool {
+        self.not_before <= now && now < self.not_after
+    }
 }
 
 /// Checks that `offer` can be served, as the pair after `generation` others.
@@ -80,14 +96,14 @@ pub(super) fn pair(Offer { certificate, key }: Offer, generation: u64) -> Result
     let chain: Vec<_> = CertificateDer::pem_slice_iter(&certificate.text)
         .collect::<Result<_, _>>()
         .map_err(|error| no_certificates(error.to_string()))?;
-    let not_after = chain
-        .iter()
-        .map(not_after)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(no_certificates)?
-        .into_iter()
-        .min()
-        .ok_or_else(|| no_certificates("it holds none".to_owned()))?;
+    let validities = chain.iter().map(validity).collect::<Result<Vec<_>, _>>();
+    let validities = validities.map_err(no_certificates)?;
+    // The chain is valid while all of it is.
+    let not_before = validities.iter().map(|(begins, _)| *begins).max();
+    let not_after = validities.iter().map(|(_, ends)| *ends).min();
+    let (Some(not_before), Some(not_after)) = (not_before, not_after) else {
+        return Err(no_certificates("it holds none".to_owned()));
+    };
     let private = PrivateKeyDer::from_pem_slice(&key.text).map_err(|error| Unusable::NotPem {
         place: key.place.clone(),
         expected: "a PEM private key",
@@ -102,14 +118,16 @@ pub(super) fn pair(Offer { certificate, key }: Offer, generation: u64) -> Result
     Ok(Pair {
         certified: Arc::new(certified),
         read: (certificate.text, key.text),
+        not_before,
         not_after,
         generation,
     })
 }
 
-/// Returns the end of a certificate's validity.
-pub(super) fn not_after(certificate: &CertificateDer<'_>) -> Result<Timestamp, String> {
+/// Returns the beginning and the end of a certificate's validity.
+pub(super) fn validity(certificate: &CertificateDer<'_>) -> Result<(Timestamp, Timestamp), String> {
     let (_, parsed) = X509Certificate::from_der(certificate).map_err(|error| error.to_string())?;
-    Timestamp::from_second(parsed.validity().not_after.timestamp())
-        .map_err(|error| error.to_string())
+    let at = |seconds| Timestamp::from_second(seconds).map_err(|error| error.to_string());
+    let validity = parsed.validity();
+    Ok((at(validity.not_before.timestamp())?, at(validity.not_after.timestamp())?))
 }
