@@ -27,6 +27,7 @@ mod metrics;
 mod probes;
 mod rbac;
 mod registration;
+mod secret_fence;
 mod serve;
 mod server;
 

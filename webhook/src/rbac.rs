@@ -13,12 +13,13 @@ use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use pgscale_guard::operator::Account;
 use pgscale_guard::operator::account::{LIST_NAME, LIST_NAMESPACE};
 use pgscale_guard::postgresql::{GROUP, PLURAL};
 use serde::Serialize;
 
 use crate::break_glass::{self, BREAK_GLASS};
-use crate::registration;
+use crate::{registration, secret_fence};
 
 /// Name of the service account and of its role.
 pub(crate) const ACCOUNT: &str = "pgscale-webhook";
@@ -46,9 +47,9 @@ pub(crate) enum Object {
     LocalRole(Box<Role>),
     /// Permissions in all namespaces.
     Role(Box<ClusterRole>),
-    /// The policy that reports each write by the break-glass group.
+    /// A policy of the API server: the report of each write by the break-glass group, or a fence.
     Report(Box<ValidatingAdmissionPolicy>),
-    /// Its binding.
+    /// The binding of such a policy.
     ReportBinding(Box<ValidatingAdmissionPolicyBinding>),
 }
 
@@ -143,8 +144,8 @@ fn operators() -> [Object; 2] {
 ///
 /// RBAC cannot name a part of an object. Only the code of `certs::kept` makes sure that the webhook
 /// changes nothing else of the registration. RBAC cannot name an object that is to be created
-/// either: the webhook may make a Secret of any name in its own namespace.
-fn certificates(namespace: &str, secret: &str) -> [Object; 4] {
+/// either: a policy of the API server, [`secret_fence`], does.
+fn certificates(namespace: &str, secret: &str) -> [Object; 6] {
     let registration = rule(
         "admissionregistration.k8s.io",
         &["validatingwebhookconfigurations"],
@@ -168,6 +169,8 @@ fn certificates(namespace: &str, secret: &str) -> [Object; 4] {
         Object::Binding(Box::new(binding(CERTIFICATES, CERTIFICATES, itself(namespace)))),
         Object::LocalRole(Box::new(local_role)),
         Object::LocalBinding(Box::new(local_binding)),
+        Object::Report(Box::new(secret_fence::policy(namespace, &user(namespace), secret))),
+        Object::ReportBinding(Box::new(secret_fence::binding())),
     ]
 }
 
@@ -215,6 +218,11 @@ fn impersonate(kind: &str, names: &[&str]) -> PolicyRule {
 
 fn only(name: &str, rule: PolicyRule) -> PolicyRule {
     PolicyRule { resource_names: Some(vec![name.to_owned()]), ..rule }
+}
+
+/// Returns the user of the webhook's service account.
+fn user(namespace: &str) -> String {
+    Account { namespace: namespace.to_owned(), name: ACCOUNT.to_owned() }.user()
 }
 
 /// Returns the webhook's service account as a subject.

@@ -200,5 +200,22 @@ async fn permissions(ctx: TestCtx) -> Result<()> {
         })
         .await?;
     }
+    // The right to make Secrets ends at its own.
+    let make = |name: &str, kind: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "type": kind,
+            "metadata": {
+                "name": name, "namespace": NAMESPACE,
+                "annotations": {"kubernetes.io/service-account.name": "default"},
+            },
+        })
+    };
+    for (name, kind) in [("other", "Opaque"), (SECRET, "kubernetes.io/service-account-token")] {
+        let file = ctx.file("made.json", &make(name, kind))?;
+        let create = ["create", account.as_str(), "--dry-run=server", "--filename", &file];
+        let said = ctx.bed.kubectl(&create).await?;
+        let refused = said.stderr.contains(&format!("may make the Secret {SECRET} and no other"));
+        ensure!(said.code == Some(1) && refused, "{name} of type {kind}: {said:?}");
+    }
     Ok(())
 }
