@@ -114,9 +114,9 @@ pub(crate) struct CertificateArguments {
         value_parser = namespaced
     )]
     pub(crate) path_secret: Option<(String, String)>,
-    /// With files: secret paths that another program publishes, one a line; read again when it
-    /// changes. Without this and --path-secret, every caller is answered
-    #[arg(long, value_name = "FILE", requires = "tls_cert", conflicts_with = "certificate_secret")]
+    /// Secret paths that another program publishes, one a line; read again when it changes. With
+    /// --tls-cert and neither this nor --path-secret, every caller is answered
+    #[arg(long, value_name = "FILE")]
     pub(crate) path_file: Option<PathBuf>,
 }
 
@@ -265,12 +265,10 @@ mod tests {
         let (secret, file) = (["--path-secret", "ns/name"], ["--path-file", "path"]);
         assert_eq!(parse(&[&files[..], &secret].concat()), Ok(()));
         assert_eq!(parse(&[&files[..], &file].concat()), Ok(()));
-        for path in [secret, file] {
-            let wrong = [&own[..], &path].concat();
+        assert_eq!(parse(&[&own[..], &file].concat()), Ok(()));
+        for wrong in [[&own[..], &secret].concat(), [&files[..], &secret, &file].concat()] {
             assert_eq!(parse(&wrong), Err(clap::error::ErrorKind::ArgumentConflict), "{wrong:?}");
         }
-        let wrong = [&files[..], &secret, &file].concat();
-        assert_eq!(parse(&wrong), Err(clap::error::ErrorKind::ArgumentConflict));
         for wrong in ["name", "/name", "ns/", "a/b/c"] {
             assert!(namespaced(wrong).is_err(), "{wrong}");
         }

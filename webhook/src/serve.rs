@@ -126,11 +126,13 @@ async fn client(arguments: &Serve) -> Result<Client> {
 fn source(arguments: &Serve, client: &Client) -> Result<(Source, Arc<Caller>)> {
     let given = &arguments.certificate;
     let kept = |secret: &(String, String), names: Option<Vec<String>>| {
-        Kept::new(client.clone(), secret.clone(), names, arguments.reload_interval)
+        let own_path = given.path_file.is_none();
+        Kept::new(client.clone(), secret.clone(), names, own_path, arguments.reload_interval)
     };
     if let Some(secret) = &given.certificate_secret {
         let kept = Some(kept(secret, Some(given.server_name.clone())));
-        return Ok((Source { kept, ..Source::default() }, Caller::authenticated()));
+        let path_file = given.path_file.clone();
+        return Ok((Source { kept, path_file, ..Source::default() }, Caller::authenticated()));
     }
     let certificate = given.tls_cert.clone().context("no --tls-cert")?;
     let key = given.tls_key.clone().context("no --tls-key")?;

@@ -55,6 +55,8 @@ pub(crate) struct Kept {
     configurations: Api<ValidatingWebhookConfiguration>,
     /// The names by which the API server calls the webhook, where it signs certificates itself.
     server_names: Option<Vec<String>>,
+    /// Whether it makes the secret path itself. Otherwise that is given.
+    own_path: bool,
     spread: SignedDuration,
     clock: fn() -> Timestamp,
     leaf: Mutex<Option<Leaf>>,
@@ -70,11 +72,13 @@ struct Contents {
 impl Kept {
     /// Returns what is kept in the Secret `name` in `namespace`, by replicas that look every
     /// `period`. With `server_names`, each signs a certificate for these names. Without, another
-    /// program makes the certificates, and publishes their authority.
+    /// program makes the certificates, and publishes their authority. With `own_path` the webhook
+    /// makes the secret path. Without, another program publishes it.
     pub(crate) fn new(
         client: Client,
         (namespace, name): (String, String),
         server_names: Option<Vec<String>>,
+        own_path: bool,
         period: Duration,
     ) -> Self {
         let looks = SignedDuration::try_from(period.saturating_mul(LOOKS)).unwrap_or(SPREAD);
@@ -85,6 +89,7 @@ impl Kept {
             configurations: Api::all(client.clone()),
             client,
             server_names,
+            own_path,
             spread: SPREAD.max(looks),
             clock: Timestamp::now,
             leaf: Mutex::default(),
@@ -140,7 +145,9 @@ impl Kept {
             }
         };
         let changed = self.sign(&contents, &trusted, now, certificates)?;
-        caller.accept(paths::accepted(&contents.paths, &tokens));
+        if self.own_path {
+            caller.accept(paths::accepted(&contents.paths, &tokens));
+        }
 
         let leaf = self.leaf();
         let Some(found) = found else {
@@ -156,23 +163,24 @@ impl Kept {
         // An authority that could not be made is no reason to publish an empty bundle.
         let bundle = bundle.filter(|bundle| !bundle.is_empty());
         let token = paths::to_publish(&contents.paths, self.spread, now);
-        let found = match entries::patch(&found, bundle.as_deref(), token) {
-            None => found,
-            Some(patch) => {
-                let (params, patch) = (PatchParams::default(), Patch::Strategic(patch));
-                match self.configurations.patch(registration::NAME, &params, &patch).await {
-                    Ok(stored) => {
-                        tracing::info!("published authorities and path");
-                        stored
-                    }
-                    Err(Error::Api(status)) if status.code == 409 => return Ok(None),
-                    Err(error) => {
-                        let error = anyhow::Error::new(error);
-                        problem = problem
-                            .or(Some(error.context("failed to write the webhook's registration")));
-                        found
-                    }
-                }
+        let mut published = self.publish(&found, bundle.as_deref(), token).await;
+        if published.is_err() && token.is_some() {
+            // A policy of the API server may refuse another path, such as that of a URL, and not
+            // the bundle.
+            if let Ok(Some(stored)) = self.publish(&found, bundle.as_deref(), None).await {
+                published = self.publish(&stored, None, token).await;
+            }
+        }
+        let found = match published {
+            Ok(Some(stored)) => stored,
+            Ok(None) => return Ok(None),
+            Err(error) => {
+                let error = anyhow::Error::new(error);
+                problem =
+                    problem.or(Some(error.context("failed to write the webhook's registration")));
+                // As it is by now.
+                let again = self.configurations.get_opt(registration::NAME).await;
+                again.ok().flatten().unwrap_or(found)
             }
         };
         certificates.reached(self.reached(&found, leaf.as_ref(), caller));
@@ -193,7 +201,11 @@ impl Kept {
         } else {
             held.authorities.clone()
         };
-        let paths = paths::next(&held.paths, tokens, self.spread, now)?;
+        let paths = if self.own_path {
+            paths::next(&held.paths, tokens, self.spread, now)?
+        } else {
+            Vec::new()
+        };
         Ok(Contents { authorities, paths })
     }
 
@@ -219,6 +231,28 @@ impl Kept {
         let changed = certificates.replace_at(offer, now)?;
         *self.leaf.lock().unwrap_or_else(PoisonError::into_inner) = Some(leaf);
         Ok(changed)
+    }
+
+    /// Writes bundle and token into the registration where it has others. Returns it as it is then,
+    /// `None` where another writer was faster.
+    async fn publish(
+        &self,
+        found: &ValidatingWebhookConfiguration,
+        bundle: Option<&str>,
+        token: Option<&str>,
+    ) -> Result<Option<ValidatingWebhookConfiguration>, Error> {
+        let Some(patch) = entries::patch(found, bundle, token) else {
+            return Ok(Some(found.clone()));
+        };
+        let (params, patch) = (PatchParams::default(), Patch::Strategic(patch));
+        match self.configurations.patch(registration::NAME, &params, &patch).await {
+            Ok(stored) => {
+                tracing::info!("published authorities and path");
+                Ok(Some(stored))
+            }
+            Err(Error::Api(status)) if status.code == 409 => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Returns whether a review by this registration arrives here, and the reason where it does not.

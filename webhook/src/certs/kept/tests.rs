@@ -23,7 +23,7 @@ struct FakeApiServer {
     overtaken: usize,
     /// The number of writes that were stored.
     written: usize,
-    /// The kinds of objects whose writes are refused.
+    /// The kinds of objects whose writes are refused, or "path" for those that write a path.
     refuses: Vec<&'static str>,
     /// The time of the server, beside that of the machine.
     ahead: SignedDuration,
@@ -84,6 +84,9 @@ impl FakeApiServer {
         };
         let kind = if path.contains("/secrets") { "secret" } else { "registration" };
         if *method != Method::GET && self.refuses.contains(&kind) {
+            return status(403, "Forbidden");
+        }
+        if self.refuses.contains(&"path") && String::from_utf8_lossy(body).contains("\"path\"") {
             return status(403, "Forbidden");
         }
         let object = if kind == "secret" { &mut self.secret } else { &mut self.configuration };
@@ -183,7 +186,7 @@ fn named(api_server: &Shared, name: &str) -> Replica {
 
 fn with(api_server: &Shared, names: Option<Vec<String>>, clock: fn() -> Timestamp) -> Replica {
     let place = ("ns".to_owned(), "kept".to_owned());
-    let kept = Kept::new(client(api_server), place, names, Duration::from_secs(10));
+    let kept = Kept::new(client(api_server), place, names, true, Duration::from_secs(10));
     Replica {
         source: Source { kept: Some(Kept { clock, ..kept }), ..Source::default() },
         certificates: Certificates::none(),
@@ -523,6 +526,33 @@ async fn registration_that_does_not_lead_here_is_not_ready() {
     replica.look().await.unwrap();
     assert_eq!(api_server.lock().unwrap().written, written, "it is not made again");
     assert_eq!(replica.ready().unwrap_err(), "the registration pgscale.dev does not exist");
+}
+
+#[tokio::test]
+async fn path_that_may_not_be_written_keeps_no_authority_from_being_published() {
+    let api_server = api_server();
+    api_server.lock().unwrap().refuses = vec!["path"];
+    let mut replica = replica(&api_server);
+    let error = format!("{:#}", replica.look().await.unwrap_err());
+    assert!(error.starts_with("failed to write the webhook's registration"), "{error}");
+    let (bundle, path) = api_server.lock().unwrap().published();
+    assert!(bundle.contains(&replica.leaf().authority) && path.is_empty());
+    let why = replica.ready().unwrap_err();
+    assert!(why.contains("no path that is answered here"), "{why}");
+
+    // A person gives both the path.
+    let token = "0123456789abcdef0123456789abcdef";
+    replica.source.kept.as_mut().unwrap().own_path = false;
+    replica.caller.accept(vec![token.to_owned()]);
+    for at in [0, 1] {
+        let mut server = api_server.lock().unwrap();
+        let entry = &mut server.configuration.as_mut().unwrap()["webhooks"][at];
+        entry["clientConfig"]["service"]["path"] = json!(registration::path(token));
+    }
+    replica.look().await.unwrap();
+    replica.ensure_reached(&api_server);
+    assert_eq!(replica.ready(), Ok(()));
+    assert!(!replica.caller.knows("/validate"));
 }
 
 #[tokio::test]
