@@ -18,6 +18,7 @@ use crate::guarding::guarded;
 use crate::trial::{Case, TestCtx, case};
 
 mod break_glass;
+mod fence;
 mod installation;
 mod writes;
 
@@ -36,6 +37,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("admission::without_the_webhook_only_shrinks_fail", away),
     ];
     cases.extend(break_glass::cases());
+    cases.extend(fence::cases());
     cases.extend(installation::cases());
     cases.extend(writes::cases());
     cases

@@ -74,6 +74,9 @@ pub(crate) struct Serve {
     /// Time to wait after that for reviews that have not been answered
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration::parse)]
     pub(crate) drain_timeout: Duration,
+    /// Namespace of the webhook: when it is deleted, the API server deletes the registration, too
+    #[arg(long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
     /// Lines to log on stderr: a level, or a level by module (info,hyper=warn)
     #[arg(long, value_name = "FILTER", env = "PGSCALE_LOG", default_value = "info")]
     pub(crate) log: EnvFilter,

@@ -18,12 +18,14 @@ mod caller;
 mod certs;
 mod duration;
 mod events;
+mod fence;
 #[cfg(test)]
 #[path = "../../guard/tests/generated/mod.rs"]
 mod generated;
 mod listen;
 mod manifests;
 mod metrics;
+mod ownership;
 mod probes;
 mod rbac;
 mod registration;

@@ -70,6 +70,7 @@ pub(crate) struct Metrics {
     events: Family<Result, Counter>,
     not_after: Gauge<f64, AtomicU64>,
     reloads: Family<Result, Counter>,
+    registered: Gauge,
     watches: Gauge,
     watches_ended: Family<Result, Counter>,
     leaders_condemned: Counter,
@@ -144,6 +145,12 @@ impl Metrics {
             "Reloads of the serving certificate",
             reloads.clone(),
         );
+        let registered = Gauge::default();
+        registry.register(
+            "registration_present",
+            "1 where the webhook's registration is there, 0 where it is missing or not looked at yet",
+            registered.clone(),
+        );
         let watches = Gauge::default();
         registry.register(
             "watched_changes",
@@ -188,6 +195,7 @@ impl Metrics {
             events,
             not_after,
             reloads,
+            registered,
             watches,
             watches_ended,
             leaders_condemned,
@@ -239,6 +247,11 @@ impl Metrics {
     /// Counts an Event by what happened to it, in a few fixed words: written, dropped or failed.
     pub(crate) fn event(&self, result: &'static str) {
         self.events.get_or_create(&Result { result }).inc();
+    }
+
+    /// Records whether the API server has the webhook's registration.
+    pub(crate) fn registered(&self, present: bool) {
+        self.registered.set(i64::from(present));
     }
 
     /// Records the number of changes that are watched.

@@ -1,8 +1,9 @@
 //! The permissions that the webhook needs, and those of the users who may pass it.
 //!
-//! The webhook may read the objects that rules look at, and write Events. A webhook that keeps its
-//! own authorities or its own secret path may also write one Secret and its own registration, each
-//! by name, and make that Secret again. It has no permission to read or change other Secrets, for
+//! The webhook may read the objects that rules look at, and write Events. It may write its own
+//! registration, as far as the policy of [`fence`] lets it. A webhook that keeps its own
+//! authorities or its own secret path may also write one Secret, by name, and make that Secret
+//! again, as far as the policy of [`secret_fence`] lets it. It has no permission for other Secrets, for
 //! exec or proxy, or for a write of an object that it judges.
 
 use k8s_openapi::api::admissionregistration::v1::{
@@ -19,11 +20,13 @@ use pgscale_guard::postgresql::{GROUP, PLURAL};
 use serde::Serialize;
 
 use crate::break_glass::{self, BREAK_GLASS};
-use crate::{registration, secret_fence};
+use crate::{fence, registration, secret_fence};
 
 /// Name of the service account and of its role.
 pub(crate) const ACCOUNT: &str = "pgscale-webhook";
-/// Name of the roles with which the webhook keeps its certificates.
+/// Name of the role with which the webhook looks after its registration.
+const REGISTRATION: &str = "pgscale-webhook-registration";
+/// Name of the role with which the webhook keeps its certificates.
 const CERTIFICATES: &str = "pgscale-webhook-certificates";
 /// The role with which a user may act in the group that passes the webhook.
 const BREAK_GLASS_ROLE: &str = "pgscale-break-glass";
@@ -47,10 +50,11 @@ pub(crate) enum Object {
     LocalRole(Box<Role>),
     /// Permissions in all namespaces.
     Role(Box<ClusterRole>),
-    /// A policy of the API server: the report of each write by the break-glass group, or a fence.
-    Report(Box<ValidatingAdmissionPolicy>),
-    /// The binding of such a policy.
-    ReportBinding(Box<ValidatingAdmissionPolicyBinding>),
+    /// A policy of the API server: the report of break-glass writes, or a fence around what the
+    /// webhook writes.
+    Policy(Box<ValidatingAdmissionPolicy>),
+    /// A binding of such a policy.
+    PolicyBinding(Box<ValidatingAdmissionPolicyBinding>),
 }
 
 /// Returns account, roles and bindings of a webhook in `namespace`, which keeps its certificates in
@@ -72,6 +76,10 @@ pub(crate) fn manifest(
         Object::Account(Box::new(account)),
         Object::Role(Box::new(role(ACCOUNT, permissions()))),
         Object::Binding(Box::new(binding(ACCOUNT, ACCOUNT, itself(namespace)))),
+        Object::Role(Box::new(role(REGISTRATION, vec![own_registration()]))),
+        Object::Binding(Box::new(binding(REGISTRATION, REGISTRATION, itself(namespace)))),
+        Object::Policy(Box::new(fence::policy(namespace, &user(namespace)))),
+        Object::PolicyBinding(Box::new(fence::binding(namespace))),
     ];
     if let Some(secret) = certificate_secret {
         objects.extend(certificates(namespace, secret));
@@ -94,8 +102,8 @@ pub(crate) fn manifest(
     };
     let edit = binding(BREAK_GLASS_EDIT, BREAK_GLASS_EDIT, group);
     objects.push(Object::Binding(Box::new(edit)));
-    objects.push(Object::Report(Box::new(break_glass::policy())));
-    objects.push(Object::ReportBinding(Box::new(break_glass::binding())));
+    objects.push(Object::Policy(Box::new(break_glass::policy())));
+    objects.push(Object::PolicyBinding(Box::new(break_glass::binding())));
     objects.push(Object::Role(Box::new(role(
         OVERRIDE_ROLE,
         vec![rule(
@@ -139,19 +147,23 @@ fn operators() -> [Object; 2] {
     [Object::LocalRole(Box::new(role)), Object::LocalBinding(Box::new(binding))]
 }
 
-/// Returns the permissions with which the webhook keeps its authorities and its secret path: in one
-/// Secret, and in the bundles and paths of its registration.
+/// Returns the permission to change the registration.
 ///
-/// RBAC cannot name a part of an object. Only the code of `certs::kept` makes sure that the webhook
-/// changes nothing else of the registration. RBAC cannot name an object that is to be created
-/// either: a policy of the API server, [`secret_fence`], does.
-fn certificates(namespace: &str, secret: &str) -> [Object; 6] {
+/// RBAC cannot name a part of an object. The policy of [`fence`] does.
+fn own_registration() -> PolicyRule {
     let registration = rule(
         "admissionregistration.k8s.io",
         &["validatingwebhookconfigurations"],
         &["get", "patch"],
     );
-    let registration = only(registration::NAME, registration);
+    only(registration::NAME, registration)
+}
+
+/// Returns the permissions with which the webhook keeps its authorities and its secret path in one
+/// Secret.
+///
+/// RBAC cannot name an object that is to be created. The policy of [`secret_fence`] does.
+fn certificates(namespace: &str, secret: &str) -> [Object; 4] {
     let local_role = Role {
         metadata: local(namespace, CERTIFICATES),
         rules: Some(vec![
@@ -165,12 +177,10 @@ fn certificates(namespace: &str, secret: &str) -> [Object; 6] {
         subjects: Some(vec![itself(namespace)]),
     };
     [
-        Object::Role(Box::new(role(CERTIFICATES, vec![registration]))),
-        Object::Binding(Box::new(binding(CERTIFICATES, CERTIFICATES, itself(namespace)))),
         Object::LocalRole(Box::new(local_role)),
         Object::LocalBinding(Box::new(local_binding)),
-        Object::Report(Box::new(secret_fence::policy(namespace, &user(namespace), secret))),
-        Object::ReportBinding(Box::new(secret_fence::binding())),
+        Object::Policy(Box::new(secret_fence::policy(namespace, &user(namespace), secret))),
+        Object::PolicyBinding(Box::new(secret_fence::binding())),
     ]
 }
 
@@ -275,8 +285,8 @@ mod tests {
             | Object::Binding(_)
             | Object::LocalBinding(_)
             | Object::LocalRole(_)
-            | Object::Report(_)
-            | Object::ReportBinding(_) => None,
+            | Object::Policy(_)
+            | Object::PolicyBinding(_) => None,
         })
     }
 
@@ -297,7 +307,7 @@ mod tests {
     fn certificates_are_written_to_named_objects_only() {
         let objects = manifest("pgscale", Some("kept"), &[]);
         let mut rules: Vec<_> = roles(&objects)
-            .filter(|role| role.metadata.name.as_deref() == Some(CERTIFICATES))
+            .filter(|role| role.metadata.name.as_deref() == Some(REGISTRATION))
             .flat_map(|role| role.rules.clone().unwrap())
             .collect();
         for object in &objects {
@@ -339,8 +349,8 @@ mod tests {
             | Object::LocalBinding(_)
             | Object::LocalRole(_)
             | Object::Role(_)
-            | Object::Report(_)
-            | Object::ReportBinding(_) => false,
+            | Object::Policy(_)
+            | Object::PolicyBinding(_) => false,
         });
         assert!(!bound);
     }
@@ -363,7 +373,7 @@ mod tests {
         }
         let text = documents(&objects).unwrap();
         assert!(text.contains("name: pgscale-break-glass:jane:group\n"), "{text}");
-        assert_eq!(text.matches("kind: ClusterRoleBinding").count(), 6);
+        assert_eq!(text.matches("kind: ClusterRoleBinding").count(), 7);
         let arn = "arn:aws:iam::123456789012:user/jane";
         let text = documents(&manifest("pgscale", None, &[arn.to_owned()])).unwrap();
         assert!(text.contains("name: pgscale-break-glass:arn:aws:iam::123456789012:user:jane\n"));
@@ -393,9 +403,9 @@ mod tests {
         assert_eq!(rules[0].resources.as_ref().unwrap(), &["postgresqls", "postgresqls/scale"]);
         assert_eq!(rules[0].verbs, ["get", "patch", "update"]);
         assert!(
-            objects.iter().any(|object| matches!(object, Object::Report(_))),
+            objects.iter().any(|object| matches!(object, Object::Policy(_))),
             "its use is reported"
         );
-        assert!(objects.iter().any(|object| matches!(object, Object::ReportBinding(_))));
+        assert!(objects.iter().any(|object| matches!(object, Object::PolicyBinding(_))));
     }
 }

@@ -20,6 +20,7 @@ use crate::certs::{Certificates, Files, Source};
 use crate::events::Events;
 use crate::listen;
 use crate::metrics::Metrics;
+use crate::ownership::Ownership;
 use crate::probes::{self, Probes};
 use crate::server::{Limits, Phase, Server};
 
@@ -46,6 +47,8 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
         arguments.reload_interval,
         Arc::clone(&metrics),
     ));
+    let namespace = arguments.namespace.clone();
+    tokio::spawn(Ownership::new(client.clone(), namespace, Arc::clone(&metrics)).keep());
     let probes = Probes {
         phase: phases.clone(),
         certificates: Arc::clone(&certificates),
