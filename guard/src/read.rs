@@ -26,6 +26,7 @@ mod carried_out;
 mod fetch;
 #[cfg(test)]
 mod matrix;
+mod member_address;
 #[cfg(test)]
 mod neighbours;
 mod operator;

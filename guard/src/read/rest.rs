@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 
 use crate::duration::exact;
 use crate::facts::Member;
+use crate::read::member_address::of_a_member;
 
 /// The time that a member has to report its position.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -104,7 +105,7 @@ pub struct RestResponse {
     pub body: String,
 }
 
-/// `http://POD_IP:PORT`, straight from this process.
+/// `http://POD_IP:PORT`, straight from this process, where a pod can be.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Direct;
 
@@ -117,18 +118,25 @@ impl MemberClient for Direct {
         pod: &'a Address,
         request: RestRequest,
     ) -> BoxFuture<'a, Result<RestResponse, String>> {
-        async move {
-            let Some(ip) = &pod.ip else { return Err("has no address".to_owned()) };
-            let ip: IpAddr = ip.parse().map_err(|_| format!("{ip:?} is not an IP address"))?;
-            let address = SocketAddr::new(ip, pod.port.clone()?);
-            within(request.timeout, async {
-                let stream = TcpStream::connect(address).await.map_err(|error| io_words(&error))?;
-                exchange_over(stream, &address.to_string(), &request).await
-            })
-            .await
-        }
-        .boxed()
+        exchange_with(pod, request, of_a_member).boxed()
     }
+}
+
+/// Makes one exchange with `pod`, if its address `may` be asked.
+async fn exchange_with(
+    pod: &Address,
+    request: RestRequest,
+    may: fn(IpAddr) -> Result<(), String>,
+) -> Result<RestResponse, String> {
+    let Some(ip) = &pod.ip else { return Err("has no address".to_owned()) };
+    let ip: IpAddr = ip.parse().map_err(|_| format!("{ip:?} is not an IP address"))?;
+    may(ip)?;
+    let address = SocketAddr::new(ip, pod.port.clone()?);
+    within(request.timeout, async {
+        let stream = TcpStream::connect(address).await.map_err(|error| io_words(&error))?;
+        exchange_over(stream, &address.to_string(), &request).await
+    })
+    .await
 }
 
 /// Makes one HTTP/1.1 exchange over a connected stream, within the request's timeout. `host` is the
@@ -280,6 +288,25 @@ mod tests {
         }
     }
 
+    /// Asks as [`Direct`] does, also on this machine.
+    async fn ask(pod: &Address, request: RestRequest) -> Result<RestResponse, String> {
+        exchange_with(pod, request, |_| Ok(())).await
+    }
+
+    #[tokio::test]
+    async fn server_of_this_machine_is_never_asked_for_a_member() {
+        let pod = serve("127.0.83.10", async move |mut stream, _| {
+            stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n{}").await.unwrap();
+        })
+        .await;
+        let mapped = Address { ip: Some("::ffff:127.0.83.10".into()), ..pod.clone() };
+        for address in [&pod, &mapped] {
+            let refused = Direct.exchange(address, soon()).await.unwrap_err();
+            assert!(refused.ends_with("(loopback), where no pod can be"), "{refused}");
+        }
+        assert!(ask(&pod, soon()).await.is_ok(), "the server waits");
+    }
+
     fn soon() -> RestRequest {
         RestRequest { timeout: Duration::from_millis(250), ..RestRequest::get("/patroni") }
     }
@@ -300,7 +327,7 @@ mod tests {
                 stream.write_all(answer.as_bytes()).await.unwrap();
             })
             .await;
-            let response = Direct.exchange(&pod, RestRequest::get("/patroni")).await.unwrap();
+            let response = ask(&pod, RestRequest::get("/patroni")).await.unwrap();
             assert_eq!(response, RestResponse { status, body: "{\"state\": 1}".into() });
         }
     }
@@ -312,12 +339,12 @@ mod tests {
         })
         .await;
         let other = Address { port: Ok(8009), ..pod.clone() };
-        let refused = Direct.exchange(&other, soon()).await;
+        let refused = ask(&other, soon()).await;
         assert_eq!(refused, Err("connection refused".to_owned()));
         let tls = Address { port: Err("it answers over TLS only".into()), ..pod.clone() };
-        let silent = Direct.exchange(&tls, soon()).await;
+        let silent = ask(&tls, soon()).await;
         assert_eq!(silent, Err("it answers over TLS only".to_owned()));
-        assert!(Direct.exchange(&pod, soon()).await.is_ok());
+        assert!(ask(&pod, soon()).await.is_ok());
     }
 
     #[tokio::test]
@@ -364,7 +391,7 @@ mod tests {
 
     #[tokio::test]
     async fn error_is_one_line() {
-        let refused = Direct.exchange(&address("127.0.83.3"), soon()).await;
+        let refused = ask(&address("127.0.83.3"), soon()).await;
         assert_eq!(refused, Err("connection refused".into()));
 
         let hanging = serve("127.0.83.4", |stream, _| async move {
@@ -372,11 +399,11 @@ mod tests {
             drop(stream);
         })
         .await;
-        assert_eq!(Direct.exchange(&hanging, soon()).await, Err("timed out after 0.25s".into()));
+        assert_eq!(ask(&hanging, soon()).await, Err("timed out after 0.25s".into()));
 
         let closing = serve("127.0.83.5", async |stream, _| drop(stream)).await;
         assert_eq!(
-            Direct.exchange(&closing, soon()).await,
+            ask(&closing, soon()).await,
             Err("closed the connection without an answer (does its Patroni demand TLS?)".into())
         );
 
@@ -386,14 +413,14 @@ mod tests {
         })
         .await;
         assert_eq!(
-            Direct.exchange(&tls, soon()).await,
+            ask(&tls, soon()).await,
             Err("answered something that is not HTTP (does its Patroni demand TLS?)".into())
         );
 
         let nowhere = Address { ip: None, ..address("127.0.83.7") };
-        assert_eq!(Direct.exchange(&nowhere, soon()).await, Err("has no address".into()));
+        assert_eq!(ask(&nowhere, soon()).await, Err("has no address".into()));
         let nonsense = address("acid-a-0.acid-a");
-        let why = Direct.exchange(&nonsense, soon()).await;
+        let why = ask(&nonsense, soon()).await;
         assert_eq!(why, Err("\"acid-a-0.acid-a\" is not an IP address".into()));
     }
 
@@ -411,9 +438,6 @@ mod tests {
         .await;
         let request =
             RestRequest { timeout: Duration::from_secs(10), ..RestRequest::get("/patroni") };
-        assert_eq!(
-            Direct.exchange(&giant, request).await,
-            Err("answered more than 1048576 bytes".into())
-        );
+        assert_eq!(ask(&giant, request).await, Err("answered more than 1048576 bytes".into()));
     }
 }
