@@ -25,6 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("chart::the_defaults_suit_production", production),
         trial("chart::a_mounted_certificate_still_has_a_secret_path", mounted),
         trial("chart::pods_may_use_the_network_of_their_nodes", host_network),
+        trial("chart::the_network_of_the_pods_is_closed_by_default", network),
         trial("chart::invalid_values_are_refused", invalid_values),
     ]
 }
@@ -251,6 +252,9 @@ fn mounted() -> Result<()> {
     let own = args.iter().filter_map(Value::as_str).any(|arg| arg.contains("certificate-secret"));
     ensure!(!own, "it makes authorities that are not used: {args:?}");
     let program = printed(&["rbac", "--namespace", NAMESPACE, "--certificate-secret", SECRET])?;
+    // The fence is there in any case: the account may write the registration's owner.
+    let fence = rendered.object("ValidatingAdmissionPolicyBinding", "registration.pgscale.dev")?;
+    ensure!(fence["spec"]["validationActions"] == json!(["Deny"]), "{fence:#}");
     ensure_same(&of_kind(&rendered, is_permission), &program)
 }
 
@@ -285,6 +289,46 @@ fn host_network() -> Result<()> {
     Ok(())
 }
 
+fn network() -> Result<()> {
+    let policy = |values: &Value| -> Result<Value> {
+        Ok(render(values)?.object("NetworkPolicy", "pgscale-webhook")?["spec"].clone())
+    };
+    let spec = policy(&json!({}))?;
+    ensure!(spec["policyTypes"] == json!(["Ingress", "Egress"]), "{spec:#}");
+    let rendered = render(&json!({}))?;
+    let pods = &rendered.object("Deployment", "pgscale-webhook")?["spec"]["selector"];
+    ensure!(spec["podSelector"] == *pods, "other pods: {spec:#}");
+    let ports = |rule: &Value| -> Vec<String> {
+        let ports = rule["ports"].as_array().into_iter().flatten();
+        ports.map(|it| format!("{} {}", it["protocol"], it["port"]).replace('"', "")).collect()
+    };
+    let of = |way: &str| -> Vec<Vec<String>> {
+        spec[way].as_array().into_iter().flatten().map(ports).collect()
+    };
+    ensure!(of("ingress") == [["TCP 9443"], ["TCP 9090"]], "{spec:#}");
+    let api_server = ["TCP 443", "TCP 6443", "TCP 8443", "TCP 16443"].map(str::to_owned).to_vec();
+    let dns = ["UDP 53", "TCP 53", "UDP 5353", "TCP 5353"].map(str::to_owned).to_vec();
+    ensure!(of("egress") == [api_server, vec!["TCP 8008".to_owned()], dns], "{spec:#}");
+    let everywhere = json!([{"namespaceSelector": {}}]);
+    ensure!(spec["egress"][1]["to"] == everywhere, "Patroni outside of pods: {spec:#}");
+    ensure!(spec["ingress"][1]["from"] == everywhere, "{spec:#}");
+    ensure!(spec["ingress"][0].get("from").is_none(), "{spec:#}");
+
+    let peers = json!([{"ipBlock": {"cidr": "10.0.0.0/28"}}]);
+    let spec = policy(&json!({
+        "ports": {"webhook": 10260, "metrics": 10261},
+        "networkPolicy": {"apiServer": peers, "apiServerPorts": [7443], "patroniPorts": [8008, 8009]},
+    }))?;
+    ensure!(spec["ingress"][0]["from"] == peers && spec["egress"][0]["to"] == peers, "{spec:#}");
+    ensure!(ports(&spec["ingress"][0]) == ["TCP 10260"], "{spec:#}");
+    ensure!(ports(&spec["egress"][0]) == ["TCP 7443"], "{spec:#}");
+    ensure!(ports(&spec["egress"][1]) == ["TCP 8008", "TCP 8009"], "{spec:#}");
+    for values in [json!({"networkPolicy": {"enabled": false}}), json!({"hostNetwork": true})] {
+        ensure!(policy(&values).is_err(), "{values} has a NetworkPolicy");
+    }
+    Ok(())
+}
+
 fn invalid_values() -> Result<()> {
     for (values, says) in [
         (json!({"replica": 3}), "replica"),
@@ -298,6 +342,10 @@ fn invalid_values() -> Result<()> {
         (json!({"ports": {"webhook": 443}}), "webhook"),
         (json!({"ports": {"webhook": 9090}}), "must differ"),
         (json!({"hostNetwork": "yes"}), "hostNetwork"),
+        (json!({"networkPolicy": {"enabled": "yes"}}), "enabled"),
+        (json!({"networkPolicy": {"patroniPorts": []}}), "patroniPorts"),
+        (json!({"networkPolicy": {"apiServer": [{}]}}), "apiServer"),
+        (json!({"networkPolicy": {"apiServer": ["10.0.0.0/28"]}}), "apiServer"),
     ] {
         let error = render(&values).err().with_context(|| format!("{values} was taken"))?;
         ensure!(format!("{error:#}").contains(says), "{values}: {error:#}");
