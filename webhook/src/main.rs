@@ -23,6 +23,7 @@ mod fence;
 #[path = "../../guard/tests/generated/mod.rs"]
 mod generated;
 mod listen;
+mod look_alikes;
 mod manifests;
 mod metrics;
 mod ownership;

@@ -70,6 +70,7 @@ pub(crate) struct Metrics {
     events: Family<Result, Counter>,
     not_after: Gauge<f64, AtomicU64>,
     reloads: Family<Result, Counter>,
+    look_alikes: Gauge,
     registered: Gauge,
     watches: Gauge,
     watches_ended: Family<Result, Counter>,
@@ -145,6 +146,12 @@ impl Metrics {
             "Reloads of the serving certificate",
             reloads.clone(),
         );
+        let look_alikes = Gauge::default();
+        registry.register(
+            "operator_look_alikes",
+            "Deployments that look like an operator, and whose account is not listed as one",
+            look_alikes.clone(),
+        );
         let registered = Gauge::default();
         registry.register(
             "registration_present",
@@ -195,6 +202,7 @@ impl Metrics {
             events,
             not_after,
             reloads,
+            look_alikes,
             registered,
             watches,
             watches_ended,
@@ -247,6 +255,11 @@ impl Metrics {
     /// Counts an Event by what happened to it, in a few fixed words: written, dropped or failed.
     pub(crate) fn event(&self, result: &'static str) {
         self.events.get_or_create(&Result { result }).inc();
+    }
+
+    /// Records the number of Deployments that look like an operator and are none.
+    pub(crate) fn look_alikes(&self, count: usize) {
+        self.look_alikes.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Records whether the API server has the webhook's registration.

@@ -18,11 +18,11 @@ use crate::caller::{self, Caller};
 use crate::certs::kept::Kept;
 use crate::certs::{Certificates, Files, Source};
 use crate::events::Events;
-use crate::listen;
 use crate::metrics::Metrics;
 use crate::ownership::Ownership;
 use crate::probes::{self, Probes};
 use crate::server::{Limits, Phase, Server};
+use crate::{listen, look_alikes};
 
 /// Answers reviews until SIGTERM.
 ///
@@ -49,6 +49,7 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
     ));
     let namespace = arguments.namespace.clone();
     tokio::spawn(Ownership::new(client.clone(), namespace, Arc::clone(&metrics)).keep());
+    tokio::spawn(look_alikes::count(client.clone(), Arc::clone(&metrics)));
     let probes = Probes {
         phase: phases.clone(),
         certificates: Arc::clone(&certificates),
