@@ -1,6 +1,7 @@
 //! Bodies that are made to cost memory or to mislead, through the router.
 
 use super::super::budget::VALUES;
+use super::super::request::Unjudgeable;
 use super::*;
 
 fn endless() -> Value {
@@ -166,6 +167,88 @@ proptest! {
             if !review.is_null() && answer["response"]["allowed"] == json!(true) {
                 prop_assert_eq!(&answer["response"]["uid"], &review["request"]["uid"]);
             }
+        }
+    }
+}
+
+/// Returns JSON as text, for what no `Value` can hold: keys twice, numbers and escapes that readers
+/// take differently, more levels and more values than are decoded.
+fn hostile_json() -> impl Strategy<Value = String> {
+    let leaves = [
+        "null",
+        "true",
+        "5",
+        "-0",
+        "0.1",
+        "1e2",
+        "1e999",
+        "-1e999",
+        "1e-999",
+        "9223372036854775808",
+        "18446744073709551616",
+        r#""a""#,
+        r#""\u0000""#,
+        r#""\ud800""#,
+        r#""\udc00\ud800""#,
+        r#""\ud83d\ude00""#,
+    ];
+    let keys = ["a", r"\u0061", "b", "", "name", "value", r"\ud800", r"\ud83d\ude00"];
+    let key = move || prop::sample::select(keys.to_vec());
+    let leaf = prop::sample::select(leaves.to_vec()).prop_map(str::to_owned);
+    let tree = leaf.prop_recursive(4, 24, 4, move |inner| {
+        let field = (key(), inner.clone()).prop_map(|(key, value)| format!("\"{key}\":{value}"));
+        prop_oneof![
+            prop::collection::vec(inner, 0..4).prop_map(|items| format!("[{}]", items.join(","))),
+            prop::collection::vec(field, 0..4).prop_map(|all| format!("{{{}}}", all.join(","))),
+        ]
+    });
+    let levels = prop_oneof![6 => 0..3usize, 2 => 60..70usize, 1 => Just(100_000)];
+    let times = prop_oneof![6 => Just(1usize), 1 => 2_400..2_600usize, 1 => 100_000..100_001usize];
+    (tree, levels, times).prop_map(|(tree, levels, times)| {
+        // The product is bounded as an object of the API server is.
+        let times = times.min((1 << 20) / (tree.len() + 1)).max(1);
+        let list = format!("[{}]", vec![tree.as_str(); times].join(","));
+        format!("{}{list}{}", r#"{"k":["#.repeat(levels / 2), "]}".repeat(levels / 2))
+    })
+}
+
+/// Returns the number of values in `value`, itself included.
+fn values(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(items) => items.iter().map(values).sum(),
+        Value::Object(fields) => fields.values().map(values).sum::<usize>(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn hostile_parts_are_judged_as_they_are_or_refused(
+        json in hostile_json(),
+        part in prop::sample::select(vec!["env", "initContainers", "patroni", "users", "volume"]),
+        in_the_stored_one in any::<bool>(),
+    ) {
+        let mark = json!("HOSTILE");
+        let (mut old, mut new) = (object(3), object(5));
+        let changed = if in_the_stored_one { &mut old } else { &mut new };
+        changed["spec"][part] = mark.clone();
+        let body = update(&old, &new).to_string().replace(&mark.to_string(), &json);
+        let received = Received::of(body.as_bytes()).unwrap();
+        // serde_json reads no more than 128 levels, and we no more than half of that.
+        let read = serde_json::from_str::<Value>(&json).ok();
+        match Question::of(&received) {
+            Ok(Question::Write(change)) => {
+                let old = change.old.as_ref().unwrap();
+                let decoded = if in_the_stored_one { &old.spec } else { &change.new.spec };
+                prop_assert_eq!(decoded.get(part), read.as_ref(), "{}", part);
+                prop_assert!(values(&old.spec) + values(&change.new.spec) <= VALUES);
+                prop_assert_eq!((old.instances, change.new.instances), (Some(3), Some(5)));
+            }
+            Ok(other) => prop_assert!(false, "{other:?}"),
+            Err(Unjudgeable::Undecoded { .. }) => {}
+            Err(other) => prop_assert!(false, "{other}"),
         }
     }
 }
