@@ -50,6 +50,9 @@ pub(crate) struct Serve {
     /// The source of the serving certificate.
     #[command(flatten)]
     pub(crate) certificate: CertificateArguments,
+    /// The peers that may send reviews.
+    #[command(flatten)]
+    pub(crate) clients: ClientArguments,
     /// Kubeconfig for the API server; without it, the pod's service account is used
     #[arg(long, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
@@ -59,7 +62,7 @@ pub(crate) struct Serve {
     /// Time between two looks for a new certificate
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration::parse)]
     pub(crate) reload_interval: Duration,
-    /// The most connections that may be open; further ones wait
+    /// The most connections that may be open; further ones take the places of idle ones
     #[arg(
         long,
         value_name = "COUNT",
@@ -121,6 +124,19 @@ pub(crate) struct CertificateArguments {
     /// --tls-cert and neither this nor --path-secret, every caller is answered
     #[arg(long, value_name = "FILE")]
     pub(crate) path_file: Option<PathBuf>,
+}
+
+/// The peers that may send reviews: all, or those with a client certificate.
+#[derive(Debug, Args)]
+pub(crate) struct ClientArguments {
+    /// Authority of client certificates, PEM; read again when it changes. A peer without one of its
+    /// certificates gets no connection
+    #[arg(long, value_name = "FILE")]
+    pub(crate) client_ca: Option<PathBuf>,
+    /// Name that a client certificate must have: its common name or an alternative one; may be
+    /// repeated, and then one of them is enough
+    #[arg(long, value_name = "NAME", requires = "client_ca")]
+    pub(crate) client_name: Vec<String>,
 }
 
 /// The form of log lines.

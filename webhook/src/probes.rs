@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::certs::Certificates;
 use crate::metrics::Metrics;
-use crate::server::Phase;
+use crate::server::{Limiter, Phase};
 
 /// The facts that probes and scrapers ask for.
 #[derive(Clone, Debug)]
@@ -23,19 +23,26 @@ pub(crate) struct Probes {
     pub(crate) phase: watch::Receiver<Phase>,
     /// The serving certificate.
     pub(crate) certificates: Arc<Certificates>,
+    /// The limiter of connections.
+    pub(crate) limiter: Arc<Limiter>,
     /// The metrics.
     pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Probes {
     /// Returns each condition of readiness with its name, and the reason where it does not hold.
-    fn readiness(&self) -> [(&'static str, Result<(), String>); 2] {
+    fn readiness(&self) -> [(&'static str, Result<(), String>); 3] {
         let phase = *self.phase.borrow();
         let serving = match phase {
             Phase::Serving => Ok(()),
             Phase::Draining | Phase::Stopping => Err("shutting down".to_owned()),
         };
-        [("serving", serving), ("certificate", self.certificates.ready())]
+        let places = if self.limiter.reviews.is_full() {
+            Err("every connection has a request in flight".to_owned())
+        } else {
+            Ok(())
+        };
+        [("serving", serving), ("certificate", self.certificates.ready()), ("connections", places)]
     }
 }
 
@@ -94,7 +101,8 @@ mod tests {
         let directory = TempDir::new().unwrap();
         let certificates = load(&write(directory.path(), &issue()));
         let (sender, phase) = watch::channel(Phase::Serving);
-        (sender, Probes { phase, certificates, metrics: Arc::new(Metrics::new()) })
+        let (limiter, metrics) = (Limiter::new(1), Arc::new(Metrics::new()));
+        (sender, Probes { phase, certificates, limiter, metrics })
     }
 
     #[tokio::test]
@@ -127,7 +135,7 @@ mod tests {
         let router = router(probes);
         assert_eq!(
             get(&router, "/readyz").await,
-            (200, "[+]serving ok\n[+]certificate ok\n".into())
+            (200, "[+]serving ok\n[+]certificate ok\n[+]connections ok\n".into())
         );
         phase.send_replace(Phase::Draining);
         let (status, text) = get(&router, "/readyz").await;

@@ -21,7 +21,8 @@ use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::ownership::Ownership;
 use crate::probes::{self, Probes};
-use crate::server::{Limits, Phase, Server};
+use crate::server::clients::Clients;
+use crate::server::{Limiter, Limits, Phase, Port, Server};
 use crate::{listen, look_alikes};
 
 /// Answers reviews until SIGTERM.
@@ -50,12 +51,26 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
     let namespace = arguments.namespace.clone();
     tokio::spawn(Ownership::new(client.clone(), namespace, Arc::clone(&metrics)).keep());
     tokio::spawn(look_alikes::count(client.clone(), Arc::clone(&metrics)));
+    let clients = clients(&arguments)?;
+    let limiter = Limiter::new(arguments.max_connections as usize);
     let probes = Probes {
         phase: phases.clone(),
         certificates: Arc::clone(&certificates),
+        limiter: Arc::clone(&limiter),
         metrics: Arc::clone(&metrics),
     };
-    tokio::spawn(axum::serve(plain, probes::router(probes)).into_future());
+    // Probes are answered until the process ends.
+    let (_answering, always) = watch::channel(Phase::Serving);
+    let probes = Server {
+        listener: plain,
+        router: probes::router(probes),
+        port: Port::Probes,
+        limits: Limits::default(),
+        limiter: Arc::clone(&limiter),
+        phase: always,
+        metrics: Arc::clone(&metrics),
+    };
+    tokio::spawn(probes.run());
     let admission = Admission {
         client,
         ask: Arc::new(Direct),
@@ -68,8 +83,9 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
     let server = Server {
         listener,
         router: caller::router(caller, Arc::clone(&metrics), admit::router(admission)),
-        certificates,
-        limits: Limits { connections: arguments.max_connections, ..Limits::default() },
+        port: Port::Reviews { certificates, clients },
+        limits: Limits::default(),
+        limiter,
         phase: phases,
         metrics,
     };
@@ -126,6 +142,16 @@ async fn client(arguments: &Serve) -> Result<Client> {
     Client::try_from(config).context("failed to make a client of the API server")
 }
 
+/// Returns the rule by which client certificates are accepted, and keeps it fresh; `None` where
+/// every peer may send reviews.
+fn clients(arguments: &Serve) -> Result<Option<Arc<Clients>>> {
+    let Some(file) = arguments.clients.client_ca.clone() else { return Ok(None) };
+    let clients = Clients::new(file, arguments.clients.client_name.clone())
+        .context("no authority of client certificates")?;
+    tokio::spawn(Arc::clone(&clients).keep_fresh(arguments.reload_interval));
+    Ok(Some(clients))
+}
+
 /// Returns the places where certificate and secret path come from, and the callers to answer.
 fn source(arguments: &Serve, client: &Client) -> Result<(Source, Arc<Caller>)> {
     let given = &arguments.certificate;
@@ -146,7 +172,9 @@ fn source(arguments: &Serve, client: &Client) -> Result<(Source, Arc<Caller>)> {
         kept: given.path_secret.as_ref().map(|secret| kept(secret, None)),
     };
     if source.path_file.is_none() && source.kept.is_none() {
-        tracing::warn!("every caller is answered: give --path-secret or --path-file");
+        if arguments.clients.client_ca.is_none() {
+            tracing::warn!("every caller is answered: give --path-secret or --path-file");
+        }
         return Ok((source, Caller::unauthenticated()));
     }
     Ok((source, Caller::authenticated()))

@@ -1,46 +1,69 @@
-//! The TLS server: accepts connections, limits them, and stops in an order that loses no review.
+//! The server of both ports: accepts connections, limits them, and stops in an order that loses no
+//! review.
 //!
 //! It has an accept loop of its own. `axum-server` was considered first. It has the handshake
 //! timeout, the header timers and the graceful shutdown. It has no cap on connections, no bound on
 //! the time that a connection may stay silent before its first request, and no way to tell
 //! connections made under an old certificate from those made under the present one. Each of these
-//! would be an acceptor around its acceptor.
+//! would be an acceptor around its acceptor. No crate was found that evicts idle connections or
+//! bounds the bytes in flight of all connections together: `tower-http` limits one body.
 //!
-//! These bound a peer, in order: the number of connections, the TLS handshake, the time to the
-//! first request, the time between requests, and in `admit` the size and the time of the body. The
-//! time between requests is longer than the 90 s after which the API server closes an idle
-//! connection, so that the API server closes it and not the webhook.
+//! These bound a peer, in order: the number of connections ([`table`]), the bytes that no handler
+//! has consumed ([`room`]), the TLS handshake, the client certificate where one is asked for
+//! ([`clients`]), the time to the first request, its headers, the time of one request, the time
+//! between requests, and in `admit` the size and the time of the body. The time between requests is
+//! longer than the 90 s after which the API server closes an idle connection, so that the API
+//! server closes it and not the webhook.
 //!
 //! The API server cannot send a review again on a connection that the webhook closes under it. The
 //! review fails, and under `failurePolicy: Fail` the API server refuses a change for no reason. So
-//! nothing here closes an idle HTTP/1.1 connection while it can be avoided. From the first sign of
-//! stopping, and after a new certificate, answers carry `Connection: close` instead, and the peer
-//! opens another connection.
+//! nothing here closes an idle connection while it can be avoided. From the first sign of stopping,
+//! and after a new certificate, answers carry `Connection: close` instead, and the peer opens
+//! another connection. Before a connection is closed, the server looks once more whether a request
+//! has arrived.
+//!
+//! There is no HTTP/2. The API server speaks HTTP/1.1 to webhooks unless their URL names localhost
+//! (apiserver/pkg/util/webhook/client.go), and a peer that offers both gets HTTP/1.1. One
+//! connection is then one request in flight, which is what the limits count.
 
 use std::convert::Infallible;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::header::CONNECTION;
-use axum::http::{HeaderValue, Request, Response, Version};
+use axum::http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tower::ServiceExt as _;
 
+use self::clients::Clients;
+use self::in_flight::{Answer, Answering, Received};
+use self::room::{Counted, Held, Room, RoomLimits};
+use self::table::{Activity, Slot, Table};
+use self::waiting::Waiting;
 use crate::certs::Certificates;
 use crate::metrics::Metrics;
+
+pub(crate) mod clients;
+mod in_flight;
+mod room;
+mod table;
+#[cfg(test)]
+mod tests;
+mod waiting;
 
 /// The phase of the server's life. It only moves forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,39 +73,114 @@ pub(crate) enum Phase {
     /// It is about to stop. It is not ready, and still accepts connections, because the API server
     /// may find out seconds later.
     Draining,
-    /// It accepts no connection. Open ones finish their present request.
+    /// It accepts no connection that comes from now on. Open ones finish their present request.
     Stopping,
 }
 
 /// The bounds of a peer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// The most open connections. The next one waits in the kernel's queue.
-    pub(crate) connections: u32,
-    /// The time for the TLS handshake.
+    /// The time for the TLS handshake, and for a connection to get a place.
     pub(crate) handshake: Duration,
     /// The time from the handshake to the end of the first request's headers.
     pub(crate) first_request: Duration,
+    /// The time from the end of a request's headers to its answer.
+    pub(crate) request: Duration,
     /// The time from an answer to the end of the next request's headers.
     pub(crate) next_request: Duration,
+    /// The time that a connection has after its eviction, or after the server has stopped to accept
+    /// connections, unless a request is in flight.
+    pub(crate) last: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 1024,
             handshake: Duration::from_secs(5),
             first_request: Duration::from_secs(10),
+            // Longer than the 30 s that the API server waits at most.
+            request: Duration::from_secs(35),
             next_request: Duration::from_secs(100),
+            last: Duration::from_secs(1),
         }
     }
 }
 
+impl Limits {
+    /// Returns the time at which a connection ends after its last event, and the reason. `last` is
+    /// the end of one that is to close.
+    fn end(
+        &self,
+        activity: Activity,
+        opened: Instant,
+        last: Option<Instant>,
+    ) -> (Instant, &'static str) {
+        let (end, why) = match activity {
+            Activity::Asked(since) => return (since + self.request, "request too slow"),
+            Activity::Opened(_) => (opened + self.first_request, "no request"),
+            Activity::Answered(since) => (since + self.next_request, "idle"),
+        };
+        (last.map_or(end, |last| end.min(last)), why)
+    }
+}
+
+/// The most bytes that a request's line and headers have together.
+const HEADERS: usize = 32 << 10;
 /// The pause after a failed `accept`, mostly for lack of file descriptors. Another try at once
 /// would only use up a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-const STREAMS_PER_CONNECTION: u32 = 100;
-const HTTP2_PING: Duration = Duration::from_secs(30);
+/// The time between two looks at what waits.
+const TICK: Duration = Duration::from_millis(250);
+/// The most connections that are taken from the kernel's queue after the last one was accepted.
+const LAST_ACCEPTED: usize = 1024;
+/// The most connections of the port for probes and metrics.
+const PROBE_CONNECTIONS: usize = 64;
+/// The bytes in flight. A review may have 7 MiB, and the API server may be one address.
+const ROOM: RoomLimits =
+    RoomLimits { most: 12 << 20, share: 8 << 20, grace: Duration::from_secs(2) };
+
+/// The limiter of both ports.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    /// The connections of the TLS port.
+    pub(crate) reviews: Arc<Table>,
+    /// The connections of the plain port. They have places of their own: probes and reviews never
+    /// lock each other out.
+    pub(crate) probes: Arc<Table>,
+    room: Arc<Room>,
+}
+
+impl Limiter {
+    /// Returns a limiter of `connections` on the TLS port.
+    pub(crate) fn new(connections: usize) -> Arc<Self> {
+        Self::with(Table::new(connections), Table::new(PROBE_CONNECTIONS), ROOM)
+    }
+
+    fn with(reviews: Arc<Table>, probes: Arc<Table>, room: RoomLimits) -> Arc<Self> {
+        Arc::new(Self { reviews, probes, room: Room::new(room) })
+    }
+
+    /// Evicts one idle connection of the fuller port, because the process can open no more.
+    fn make_room(&self) {
+        let mut tables = [&self.reviews, &self.probes];
+        tables.sort_by_key(|table| std::cmp::Reverse(table.len()));
+        _ = tables.into_iter().any(|table| table.evict_idlest());
+    }
+}
+
+/// The kind of a port.
+#[derive(Clone)]
+pub(crate) enum Port {
+    /// Reviews over TLS.
+    Reviews {
+        /// The serving certificate.
+        certificates: Arc<Certificates>,
+        /// The peers that may connect; without it, all.
+        clients: Option<Arc<Clients>>,
+    },
+    /// Probes and metrics over plain HTTP.
+    Probes,
+}
 
 /// A server that is ready to run.
 pub(crate) struct Server {
@@ -90,10 +188,12 @@ pub(crate) struct Server {
     pub(crate) listener: TcpListener,
     /// The routes that answer requests.
     pub(crate) router: Router,
-    /// The serving certificate.
-    pub(crate) certificates: Arc<Certificates>,
+    /// The kind of the port.
+    pub(crate) port: Port,
     /// The bounds of a peer.
     pub(crate) limits: Limits,
+    /// The bounds of all peers together.
+    pub(crate) limiter: Arc<Limiter>,
     /// The phase of the server's life.
     pub(crate) phase: watch::Receiver<Phase>,
     /// The counters of connections.
@@ -103,302 +203,250 @@ pub(crate) struct Server {
 /// The values that all connections share.
 struct Shared {
     router: Router,
-    certificates: Arc<Certificates>,
     limits: Limits,
+    limiter: Arc<Limiter>,
     phase: watch::Receiver<Phase>,
     metrics: Arc<Metrics>,
-    tls: TlsAcceptor,
-    http: auto::Builder<TokioExecutor>,
+    security: Security,
+    http: http1::Builder,
+    /// A copy of each connection's own. None is left when all have ended.
+    open: mpsc::Sender<Infallible>,
+}
+
+/// The way in which connections begin.
+enum Security {
+    Tls(TlsAcceptor, Arc<Certificates>),
+    Plain,
 }
 
 impl Server {
     /// Accepts connections until [`Phase::Stopping`], and returns when the last one has ended. The
     /// caller bounds that by a timeout.
     pub(crate) async fn run(self) {
-        let Self { listener, router, certificates, limits, mut phase, metrics } = self;
-        let tls = TlsAcceptor::from(tls_config(&certificates));
-        let http = http(&limits);
-        let slots = Arc::new(Semaphore::new(limits.connections as usize));
-        let all_slots = limits.connections;
+        let Self { listener, router, port, limits, limiter, mut phase, metrics } = self;
+        let (table, security) = match port {
+            Port::Reviews { certificates, clients } => {
+                let tls = TlsAcceptor::from(tls_config(&certificates, clients));
+                (Arc::clone(&limiter.reviews), Security::Tls(tls, certificates))
+            }
+            Port::Probes => (Arc::clone(&limiter.probes), Security::Plain),
+        };
+        let (open, mut ended) = mpsc::channel(1);
+        let http = http();
+        let stopping = phase.clone();
         let shared = Arc::new(Shared {
             router,
-            certificates,
             limits,
-            phase: phase.clone(),
+            limiter,
+            phase: stopping,
             metrics,
-            tls,
+            security,
             http,
+            open,
         });
+        let mut waiting = Waiting::new(Arc::clone(&table), limits.handshake);
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let accepted = tokio::select! {
                 biased;
                 _ = phase.wait_for(|phase| *phase >= Phase::Stopping) => break,
-                accepted = accept(&listener, &slots) => accepted,
+                () = table.freed.notified(), if !waiting.is_empty() => None,
+                _ = ticks.tick() => {
+                    shared.limiter.room.look_again();
+                    None
+                }
+                accepted = listener.accept(), if !waiting.is_full() => Some(accepted),
             };
             match accepted {
-                Ok((stream, slot)) => {
-                    tokio::spawn(connection(Arc::clone(&shared), stream, slot));
-                }
-                Err(error) => {
+                None => {}
+                Some(Ok((stream, peer))) => shared.admit(&mut waiting, stream, peer),
+                Some(Err(error)) => {
                     tracing::warn!(%error, "failed to accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    shared.limiter.make_room();
+                    sleep(ACCEPT_PAUSE).await;
                 }
             }
+            shared.seat(&mut waiting);
         }
-        drop(listener);
-        // Every connection holds a slot until it has ended.
-        let ended = slots.acquire_many(all_slots).await;
-        debug_assert!(ended.is_ok(), "the slots are never closed");
+        // The kernel has accepted these already. Their requests may be on the way.
+        for (stream, peer) in queued(listener) {
+            shared.admit(&mut waiting, stream, peer);
+        }
+        shared.seat(&mut waiting);
+        drop((shared, waiting));
+        let none: Option<Infallible> = ended.recv().await;
+        debug_assert!(none.is_none(), "nothing is ever sent");
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let slot = Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    // Answers are small, and the API server waits for them.
-    stream.set_nodelay(true)?;
-    Ok((stream, slot))
+impl Shared {
+    /// Lets a connection wait for a place, or drops it where too many of its address wait.
+    fn admit(&self, waiting: &mut Waiting, stream: TcpStream, peer: SocketAddr) {
+        // Answers are small, and the API server waits for them.
+        let prompt = stream.set_nodelay(true);
+        if prompt.is_err() || !waiting.push(stream, peer.ip()) {
+            self.metrics.connection_dropped("no place");
+        }
+    }
+
+    /// Serves the connections that wait and have a place now.
+    fn seat(self: &Arc<Self>, waiting: &mut Waiting) {
+        let late = waiting.seat(|stream, address, slot| {
+            tokio::spawn(connection(Arc::clone(self), stream, address, Arc::new(slot)));
+        });
+        for _ in 0..late {
+            self.metrics.connection_dropped("no place");
+        }
+    }
+
+    /// Returns the generation of the certificate for new connections.
+    fn generation(&self) -> u64 {
+        match &self.security {
+            Security::Tls(_, certificates) => certificates.generation(),
+            Security::Plain => 0,
+        }
+    }
 }
 
-fn tls_config(certificates: &Arc<Certificates>) -> Arc<ServerConfig> {
+/// Returns the connections in the kernel's queue, and closes the socket.
+fn queued(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+    let Ok(listener) = listener.into_std() else { return Vec::new() };
+    let accept = || {
+        let (stream, peer) = listener.accept()?;
+        stream.set_nonblocking(true)?;
+        io::Result::Ok((TcpStream::from_std(stream)?, peer))
+    };
+    std::iter::from_fn(|| accept().ok()).take(LAST_ACCEPTED).collect()
+}
+
+fn tls_config(
+    certificates: &Arc<Certificates>,
+    clients: Option<Arc<Clients>>,
+) -> Arc<ServerConfig> {
     let resolver: Arc<dyn rustls::server::ResolvesServerCert> = Arc::clone(certificates) as _;
-    let mut config = ServerConfig::builder().with_no_client_auth().with_cert_resolver(resolver);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let config = ServerConfig::builder();
+    let mut config = match clients {
+        None => config.with_no_client_auth().with_cert_resolver(resolver),
+        Some(clients) => {
+            let mut config = config.with_client_cert_verifier(clients).with_cert_resolver(resolver);
+            // A resumed session would pass without a look at its certificate.
+            config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+            config
+        }
+    };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Arc::new(config)
 }
 
-fn http(limits: &Limits) -> auto::Builder<TokioExecutor> {
-    let mut http = auto::Builder::new(TokioExecutor::new());
-    // hyper starts this timer as soon as it waits for a request: it bounds idle connections too.
-    http.http1().timer(TokioTimer::new()).header_read_timeout(limits.next_request);
-    http.http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_PER_CONNECTION)
-        .keep_alive_interval(HTTP2_PING);
+fn http() -> http1::Builder {
+    let mut http = http1::Builder::new();
+    // The timers are those of `serve`. More than 100 headers are refused by default.
+    http.header_read_timeout(None).max_buf_size(HEADERS).max_header_size(HEADERS);
     http
 }
 
-async fn connection(shared: Arc<Shared>, stream: TcpStream, slot: OwnedSemaphorePermit) {
-    let open = shared.metrics.connection();
-    let generation = shared.certificates.generation();
-    let handshake = tokio::time::timeout(shared.limits.handshake, shared.tls.accept(stream)).await;
-    match handshake {
-        Ok(Ok(stream)) => serve(&shared, stream, generation).await,
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "TLS handshake failed");
-            shared.metrics.connection_dropped("handshake failed");
-        }
-        Err(_) => shared.metrics.connection_dropped("handshake too slow"),
-    }
-    drop((open, slot));
+async fn connection(shared: Arc<Shared>, stream: TcpStream, address: IpAddr, slot: Arc<Slot>) {
+    let _open = shared.open.clone();
+    let held = Arc::new(shared.limiter.room.connection(address));
+    let stream = Counted::new(stream, Arc::clone(&held));
+    let generation = shared.generation();
+    let Security::Tls(tls, _) = &shared.security else {
+        return serve(&shared, stream, slot, held, generation).await;
+    };
+    let _counted = shared.metrics.connection();
+    let dropped = tokio::select! {
+        handshake = timeout(shared.limits.handshake, tls.accept(stream)) => match handshake {
+            Ok(Ok(stream)) => {
+                held.release();
+                return serve(&shared, stream, slot, held, generation).await;
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "TLS handshake failed");
+                "handshake failed"
+            }
+            Err(_) => "handshake too slow",
+        },
+        () = slot.evicted.notified() => EVICTED,
+        () = held.given_up.notified() => GIVEN_UP,
+    };
+    shared.metrics.connection_dropped(dropped);
 }
 
+const EVICTED: &str = "evicted";
+const GIVEN_UP: &str = "unfinished request";
+
 /// Serves one connection until it ends. It was made under the certificate of `generation`.
-async fn serve(shared: &Arc<Shared>, stream: TlsStream<TcpStream>, generation: u64) {
-    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let requested = Arc::new(AtomicBool::new(false));
-    let service = service_fn({
-        let (shared, requested) = (Arc::clone(shared), Arc::clone(&requested));
-        move |request: Request<Incoming>| {
-            requested.store(true, Ordering::Relaxed);
-            answer(Arc::clone(&shared), request, generation)
-        }
+async fn serve<S>(
+    shared: &Arc<Shared>,
+    stream: S,
+    slot: Arc<Slot>,
+    held: Arc<Held>,
+    generation: u64,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let limits = shared.limits;
+    let service = service_fn(|request: Request<Incoming>| {
+        let answering = Answering::begin(&slot);
+        let request = request.map(|body| Body::new(Received { body, held: Arc::clone(&held) }));
+        answer(Arc::clone(shared), request, answering, generation)
     });
     let mut connection = pin!(shared.http.serve_connection(TokioIo::new(stream), service));
     let mut phase = shared.phase.clone();
-    // HTTP/2 says to the peer that no new stream is accepted, and loses none. So it can begin at
-    // once.
-    let drain_at = if http2 { Phase::Draining } else { Phase::Stopping };
-    let mut draining = false;
-    let mut silent = pin!(tokio::time::sleep(shared.limits.first_request));
-    let mut waited = false;
-    loop {
+    let opened = Instant::now();
+    // The end of a connection that is to close, unless a request is in flight.
+    let mut last = None;
+    let dropped = loop {
+        let (end, _) = limits.end(slot.activity(), opened, last);
+        // The connection comes first: a request that has arrived is seen before anything ends.
         tokio::select! {
+            biased;
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
-                    tracing::debug!(error, "connection ended");
+                    tracing::debug!(%error, "connection ended");
                 }
                 return;
             }
-            _ = phase.wait_for(|phase| *phase >= drain_at), if !draining => {
-                draining = true;
+            () = slot.evicted.notified() => {
+                if matches!(slot.activity(), Activity::Opened(_)) {
+                    break EVICTED;
+                }
+                shared.metrics.connection_dropped(EVICTED);
+                last = Some(Instant::now() + limits.last);
                 connection.as_mut().graceful_shutdown();
             }
-            () = silent.as_mut(), if !waited => {
-                waited = true;
-                if !requested.load(Ordering::Relaxed) {
-                    shared.metrics.connection_dropped("no request");
-                    return;
+            () = held.given_up.notified() => break GIVEN_UP,
+            _ = phase.wait_for(|phase| *phase >= Phase::Stopping), if last.is_none() => {
+                last = Some(Instant::now() + limits.last);
+                // hyper would close one that has asked nothing. Its first answer closes it.
+                if !matches!(slot.activity(), Activity::Opened(_)) {
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+            () = sleep_until(end) => {
+                // The connection may have moved on since this timer was set.
+                let (end, why) = limits.end(slot.activity(), opened, last);
+                if Instant::now() >= end {
+                    break why;
                 }
             }
         }
-    }
+    };
+    shared.metrics.connection_dropped(dropped);
 }
 
 async fn answer(
     shared: Arc<Shared>,
-    request: Request<Incoming>,
+    request: Request<Body>,
+    answering: Answering,
     generation: u64,
-) -> Result<Response<Body>, Infallible> {
-    let http1 = request.version() < Version::HTTP_2;
+) -> Result<Response<Answer>, Infallible> {
     let mut response = shared.router.clone().oneshot(request).await?;
     let draining = *shared.phase.borrow() >= Phase::Draining;
-    if http1 && (draining || shared.certificates.generation() != generation) {
+    if draining || shared.generation() != generation {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(response)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::SocketAddr;
-
-    use axum::routing::get;
-    use rustls::pki_types::pem::PemObject as _;
-    use rustls::pki_types::{CertificateDer, ServerName};
-    use rustls::{ClientConfig, RootCertStore};
-    use tempfile::TempDir;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::task::JoinHandle;
-    use tokio_rustls::TlsConnector;
-    use tokio_rustls::client::TlsStream as ClientStream;
-
-    use super::*;
-    use crate::certs::Files;
-    use crate::certs::tests::{issue, load, write};
-
-    const SOON: Duration = Duration::from_secs(5);
-
-    struct Running {
-        address: SocketAddr,
-        phase: watch::Sender<Phase>,
-        certificates: Arc<Certificates>,
-        directory: TempDir,
-        files: Files,
-        issued: (String, String),
-        task: JoinHandle<()>,
-    }
-
-    async fn running(limits: Limits) -> Running {
-        // A second test of the same process finds it installed already.
-        rustls::crypto::ring::default_provider().install_default().ok();
-        let directory = TempDir::new().unwrap();
-        let issued = issue();
-        let files = write(directory.path(), &issued);
-        let certificates = load(&files);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (sender, phase) = watch::channel(Phase::Serving);
-        let server = Server {
-            listener,
-            router: Router::new().route("/", get(async || "here")),
-            certificates: Arc::clone(&certificates),
-            limits,
-            phase,
-            metrics: Arc::new(Metrics::new()),
-        };
-        let task = tokio::spawn(server.run());
-        Running { address, phase: sender, certificates, directory, files, issued, task }
-    }
-
-    impl Running {
-        async fn connect(&self) -> io::Result<ClientStream<TcpStream>> {
-            let mut roots = RootCertStore::empty();
-            roots.add(CertificateDer::from_pem_slice(self.issued.0.as_bytes()).unwrap()).unwrap();
-            let config =
-                ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-            let stream = TcpStream::connect(self.address).await?;
-            let name = ServerName::try_from("localhost").unwrap();
-            TlsConnector::from(Arc::new(config)).connect(name, stream).await
-        }
-    }
-
-    /// Sends one request and reads one answer, whose end is known.
-    async fn ask(stream: &mut ClientStream<TcpStream>) -> String {
-        stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
-        let mut text = String::new();
-        while !text.ends_with("here") {
-            let mut buffer = [0; 1024];
-            let read = tokio::time::timeout(SOON, stream.read(&mut buffer)).await.unwrap().unwrap();
-            assert_ne!(read, 0, "closed after {text:?}");
-            text.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
-        }
-        text
-    }
-
-    async fn closed(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> bool {
-        let mut rest = Vec::new();
-        // With or without a TLS close.
-        tokio::time::timeout(SOON, stream.read_to_end(&mut rest)).await.is_ok() && rest.is_empty()
-    }
-
-    #[tokio::test]
-    async fn every_peer_is_answered_until_the_server_stops() {
-        let mut server = running(Limits::default()).await;
-        let mut early = server.connect().await.unwrap();
-        let text = ask(&mut early).await;
-        assert!(text.starts_with("HTTP/1.1 200 OK"), "{text}");
-        assert!(!text.contains("connection: close"), "{text}");
-        let mut idle = server.connect().await.unwrap();
-        ask(&mut idle).await;
-
-        server.phase.send_replace(Phase::Draining);
-        // A late peer is still served, and is asked to open another connection next time.
-        let mut late = server.connect().await.unwrap();
-        for stream in [&mut early, &mut late] {
-            let text = ask(stream).await;
-            assert!(text.contains("connection: close"), "{text}");
-            assert!(closed(stream).await);
-        }
-        assert!(!server.task.is_finished(), "still accepting");
-
-        server.phase.send_replace(Phase::Stopping);
-        assert!(closed(&mut idle).await, "an idle connection delays nothing");
-        tokio::time::timeout(SOON, &mut server.task).await.unwrap().unwrap();
-        assert!(server.connect().await.is_err(), "the socket is closed");
-    }
-
-    #[tokio::test]
-    async fn new_certificate_serves_new_connections_and_closes_old_ones_after_an_answer() {
-        let mut server = running(Limits::default()).await;
-        let mut old = server.connect().await.unwrap();
-        ask(&mut old).await;
-        server.issued = issue();
-        write(server.directory.path(), &server.issued);
-        assert!(server.certificates.replace(server.files.offer().unwrap()).unwrap());
-
-        let mut new = server.connect().await.expect("trusts the new certificate only");
-        assert!(!ask(&mut new).await.contains("connection: close"));
-        assert!(ask(&mut old).await.contains("connection: close"));
-    }
-
-    #[tokio::test]
-    async fn silent_peer_is_dropped() {
-        let limits = Limits {
-            handshake: Duration::from_millis(50),
-            first_request: Duration::from_millis(50),
-            ..Limits::default()
-        };
-        let server = running(limits).await;
-        let mut before_tls = TcpStream::connect(server.address).await.unwrap();
-        assert!(closed(&mut before_tls).await, "no handshake");
-        let mut after_tls = server.connect().await.unwrap();
-        after_tls.write_all(b"GET / HT").await.unwrap();
-        assert!(closed(&mut after_tls).await, "no whole request");
-    }
-
-    #[tokio::test]
-    async fn connections_over_the_cap_wait_for_a_slot() {
-        let server = running(Limits { connections: 1, ..Limits::default() }).await;
-        let mut first = server.connect().await.unwrap();
-        ask(&mut first).await;
-        let mut second = pin!(server.connect());
-        let turn = tokio::time::timeout(Duration::from_millis(100), second.as_mut()).await;
-        assert!(turn.is_err(), "the only slot is taken");
-        drop(first);
-        ask(&mut tokio::time::timeout(SOON, second).await.unwrap().unwrap()).await;
-    }
+    Ok(response.map(|body| Answer::new(body, answering)))
 }
