@@ -24,6 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("chart::definitions_are_those_the_program_prints", definitions),
         trial("chart::the_defaults_suit_production", production),
         trial("chart::a_mounted_certificate_still_has_a_secret_path", mounted),
+        trial("chart::only_peers_with_a_client_certificate_are_answered", client_authority),
         trial("chart::pods_may_use_the_network_of_their_nodes", host_network),
         trial("chart::the_network_of_the_pods_is_closed_by_default", network),
         trial("chart::invalid_values_are_refused", invalid_values),
@@ -258,6 +259,35 @@ fn mounted() -> Result<()> {
     ensure_same(&of_kind(&rendered, is_permission), &program)
 }
 
+/// A webhook that answers only peers with a client certificate.
+fn client_authority() -> Result<()> {
+    let rendered = render(&json!({}))?;
+    let pod = &rendered.object("Deployment", "pgscale-webhook")?["spec"]["template"]["spec"];
+    ensure!(pod.get("volumes").is_none(), "{pod:#}");
+    ensure!(!rendered.text.contains("--client-"), "a client authority that is not set");
+
+    let authority = json!({"configMap": "api-server-ca", "names": ["kube-apiserver", "b"]});
+    let certificates = json!({"existingSecret": "from-cert-manager"});
+    for values in [
+        json!({"clientAuthority": authority}),
+        json!({"clientAuthority": authority, "certificates": certificates}),
+    ] {
+        let rendered = render(&values)?;
+        let pod = &rendered.object("Deployment", "pgscale-webhook")?["spec"]["template"]["spec"];
+        let volumes = pod["volumes"].as_array().context("no volumes")?;
+        let volume = json!({"name": "client-authority", "configMap": {"name": "api-server-ca"}});
+        ensure!(volumes.contains(&volume), "{pod:#}");
+        let container = &pod["containers"][0];
+        let mounts = container["volumeMounts"].as_array().context("no mounts")?;
+        ensure!(mounts.len() == volumes.len(), "{container:#}");
+        let args = container["args"].as_array().context("no arguments")?;
+        for arg in ["ca=/client-authority/ca.crt", "name=kube-apiserver", "name=b"] {
+            ensure!(args.contains(&json!(format!("--client-{arg}"))), "{arg} is not in {args:?}");
+        }
+    }
+    Ok(())
+}
+
 /// An API server with a route to nodes and none to pods, and an IPv6 cluster.
 fn host_network() -> Result<()> {
     let rendered = render(&json!({}))?;
@@ -346,6 +376,8 @@ fn invalid_values() -> Result<()> {
         (json!({"networkPolicy": {"patroniPorts": []}}), "patroniPorts"),
         (json!({"networkPolicy": {"apiServer": [{}]}}), "apiServer"),
         (json!({"networkPolicy": {"apiServer": ["10.0.0.0/28"]}}), "apiServer"),
+        (json!({"clientAuthority": {"configMap": "A B"}}), "configMap"),
+        (json!({"clientAuthority": {"names": ["a"]}}), "needs clientAuthority.configMap"),
     ] {
         let error = render(&values).err().with_context(|| format!("{values} was taken"))?;
         ensure!(format!("{error:#}").contains(says), "{values}: {error:#}");
