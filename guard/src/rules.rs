@@ -89,6 +89,8 @@ pub use evaluate::{Partial, evaluate, judge_with};
 pub use inputs::Input;
 use judge::judge;
 pub use pending::about_switchover;
+#[cfg(feature = "read")]
+pub(crate) use reads::may_shrink;
 pub use reads::{Read, Reads};
 pub use recreation::{Recreation, Volumes, recreation};
 

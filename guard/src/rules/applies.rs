@@ -99,6 +99,23 @@ impl Case {
     }
 }
 
+impl Way {
+    /// Returns whether a write may be of this kind that changes the written count the way `written`
+    /// goes.
+    ///
+    /// The operator's limits may make it a write that keeps the count, and no more: they raise or
+    /// lower both counts to the same bounds.
+    fn may_hold(self, written: Direction) -> bool {
+        match self {
+            Self::Goes(way) => way == written,
+            Self::Changes | Self::Rewritten => {
+                matches!(written, Direction::Down | Direction::Up)
+            }
+            Self::Exists => written != Direction::Create,
+        }
+    }
+}
+
 impl Count {
     const fn holds(self, count: i64) -> bool {
         match self {
@@ -124,6 +141,12 @@ impl Applies {
     /// Returns whether the change in `facts` is one of these kinds.
     pub fn includes(&self, facts: &Facts) -> bool {
         self.cases.iter().any(|case| case.includes(facts))
+    }
+
+    /// Returns whether a write that changes the written count this way may be one of these kinds,
+    /// whatever the counts and the operator's limits are.
+    pub(super) fn may_include(&self, written: Direction) -> bool {
+        self.cases.iter().any(|case| case.way.may_hold(written))
     }
 }
 

@@ -1,8 +1,9 @@
 //! The parts of the facts that a rule rests on, so that a change can be judged before all of them
 //! are read.
 
+use crate::change::{Change, Direction};
 use crate::facts::{Facts, Live, Seen};
-use crate::rules::Rule;
+use crate::rules::{RULES, Rule};
 
 /// One part of the judge's input: a field of [`Facts`], or the policies.
 ///
@@ -112,10 +113,49 @@ impl Reads {
         other.0 & !self.0 == 0
     }
 
+    /// Returns the parts that any rule may need that can find something in this change, before
+    /// anything is read.
+    ///
+    /// The written counts decide. Where the same write may lift the operator's limits or hand the
+    /// cluster to another operator, they do not say which way the effective count goes. Then it is
+    /// every part.
+    pub fn of_change(change: &Change) -> Self {
+        let Some(written) = written_direction(change) else { return Self::ALL };
+        let may_find = |rule: &&Rule| rule.applies.may_include(written);
+        let needs = RULES.iter().filter(may_find).map(|rule| rule.needs);
+        needs.fold(Self::NONE, |all, needs| Self(all.0 | needs.0))
+    }
+
     /// Returns the parts, in their order.
     pub fn iter(self) -> impl Iterator<Item = Read> {
         Read::ALL.iter().copied().filter(move |read| self.contains(*read))
     }
+}
+
+/// Returns the way in which the write changes the written count. `None` where the effective count
+/// may go another way.
+///
+/// Annotations lift the operator's limits, name the operator, and their keys are its settings. The
+/// limits are off for a standby of another cluster with one instance and on for more, so even its
+/// written growth may be a shrink ([`crate::operator::Settings::effective`]).
+fn written_direction(change: &Change) -> Option<Direction> {
+    let Some(old) = &change.old else { return Some(Direction::Create) };
+    let new = &change.new;
+    if old.annotations != new.annotations || old.is_standby() || new.is_standby() {
+        return None;
+    }
+    let count = |instances: Option<i64>| instances.unwrap_or(0);
+    Some(match count(new.instances).cmp(&count(old.instances)) {
+        std::cmp::Ordering::Less => Direction::Down,
+        std::cmp::Ordering::Equal => Direction::Same,
+        std::cmp::Ordering::Greater => Direction::Up,
+    })
+}
+
+/// Returns whether the write may lower the effective count, by all that it says itself.
+#[cfg(feature = "read")]
+pub(crate) fn may_shrink(change: &Change) -> bool {
+    matches!(written_direction(change), None | Some(Direction::Down))
 }
 
 /// The needs of every rule: the operator's limits make the counts before and after the change.

@@ -169,6 +169,14 @@ proptest! {
     }
 
     #[test]
+    fn parts_of_a_change_cover_every_rule_that_applies_to_it(facts in any_facts()) {
+        let read = Reads::of_change(&facts.change);
+        for rule in RULES.iter().filter(|rule| rule.applies.includes(&facts)) {
+            prop_assert!(read.covers(rule.needs(&facts)), "{}: {read:?}", rule.id);
+        }
+    }
+
+    #[test]
     fn early_judgement_equals_the_final_one(
         (facts, policies) in situations(), bits in any::<u32>()
     ) {
@@ -256,6 +264,25 @@ fn no_need_is_superfluous() {
         }
     }
     assert_eq!(unshown, BTreeSet::new());
+}
+
+#[test]
+fn written_counts_say_which_parts_can_matter() {
+    use Read::{Backup, Claims, Failover, LimitRanges, Nodes, Quotas};
+    let of = |facts: &Facts| {
+        let read = Reads::of_change(&facts.change);
+        [Backup, Claims, Failover, LimitRanges, Nodes, Quotas].map(|part| read.contains(part))
+    };
+    let all = [true; 6];
+    assert_eq!(of(&healthy(3, 5)), [false, true, false, true, true, true]);
+    assert_eq!(of(&healthy(5, 3)), [true, true, true, false, false, false]);
+    assert_eq!(of(&healthy(3, 3)), [false, true, false, false, false, false]);
+    let mut lifted = healthy(3, 5);
+    lifted.change.new.annotations.insert("a/b".into(), "true".into());
+    assert_eq!(of(&lifted), all, "the annotation may lift the operator's limits");
+    let mut created = healthy(3, 3);
+    created.change.old = None;
+    assert_eq!(of(&created), [false, true, false, true, false, true]);
 }
 
 #[test]
