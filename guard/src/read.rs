@@ -15,10 +15,12 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::change::Change;
-use crate::facts::{Capacity, Facts};
+use crate::facts::{Capacity, Facts, Seen};
 use crate::operator::Account;
 use crate::overrides::{Overrides, ScaleOverride};
+use crate::policy::Policies;
 use crate::postgresql::{GROUP, KIND, PLURAL, Postgresql, VERSION};
+use crate::rules::may_shrink;
 
 mod ask;
 mod capacity;
@@ -34,6 +36,8 @@ mod patroni;
 mod policies;
 #[cfg(test)]
 mod recorded;
+#[cfg(test)]
+mod requests;
 mod rest;
 #[cfg(test)]
 mod testing;
@@ -41,12 +45,12 @@ mod workload;
 
 pub use carried_out::CarriedOut;
 pub use fetch::ReadError;
-pub use operator::Operators;
+pub use operator::{KnownOperators, Operators};
 pub use rest::{Address, Direct, MemberClient, RestRequest, RestResponse, exchange_over};
 
 use capacity::Needed;
 use fetch::{Kind, Objects};
-use workload::workload;
+use workload::{silent_members_nodes, workload};
 
 /// The time that the objects leave for the members: a second to answer, and a reserve.
 const FOR_MEMBERS: Duration = Duration::from_millis(1300);
@@ -157,7 +161,7 @@ impl Reader {
     /// # Errors
     /// They could not be read, or there are several candidates and no list.
     pub async fn operator_accounts(&self) -> Result<Vec<Account>, String> {
-        operator::accounts(&self.objects(self.deadline)).await
+        operator::accounts(&self.objects(self.deadline), &self.operators).await
     }
 
     /// Reads everything that the rules look at: the objects, in parallel, then the members that
@@ -177,7 +181,8 @@ impl Reader {
         let before = moved.map(|old| operator::operator(&objects, operators, old));
         let before = OptionFuture::from(before).boxed();
         let needed = Needed::of(&change, self.breadth);
-        let workload = workload(&objects, cluster, needed, operator.clone()).boxed();
+        let guess = operators.usual_layout(&cluster.name);
+        let workload = workload(&objects, cluster, needed, &guess, operator.clone()).boxed();
         let (namespace, name) = (cluster.namespace.as_str(), cluster.name.as_str());
         let room = if needed.room { Some(capacity::room(&objects, namespace)) } else { None };
         let room = OptionFuture::from(room).boxed();
@@ -210,7 +215,31 @@ impl Reader {
             }),
         };
         ask::ask(self.ask.as_ref(), &mut facts, ask, until).boxed().await;
+        if let Seen::Known(members) = &mut facts.members {
+            let objects = Objects { until, ..objects.clone() };
+            silent_members_nodes(&objects, members).boxed().await;
+        }
         facts
+    }
+
+    /// Reads everything that the rules look at, and the policies, at the same time. What only some
+    /// policies ask for is read once they are known.
+    pub async fn facts_and_policies(&self, change: Change, ask: AskWhom) -> (Facts, Policies) {
+        let written = change.clone();
+        let until = Instant::now() + self.deadline;
+        let (mut facts, policies) =
+            futures::join!(self.facts(change, ask).boxed(), self.policies(&written).boxed());
+        let asks = |policies: &Policies| policies.backup_max_age.is_some();
+        let asked = asks(&policies) || policies.by_old_labels.as_deref().is_some_and(asks);
+        if asked && facts.capacity.backup.is_none() && may_shrink(&facts.change) {
+            let objects =
+                Objects { client: self.client.clone(), until, patience: self.deadline };
+            let operator = futures::future::ready(facts.operator.clone());
+            let Postgresql { namespace, name, .. } = &facts.change.new;
+            let backup = capacity::backup(&objects, namespace, name, operator).boxed().await;
+            facts.capacity.backup = Some(backup);
+        }
+        (facts, policies)
     }
 
     fn objects(&self, patience: Duration) -> Objects {
@@ -242,7 +271,6 @@ mod tests {
 
     use super::*;
     use crate::facts::Live;
-    use crate::facts::Seen;
     use crate::read::testing::{Fault, Members, SET, World, change, world};
 
     async fn read(world: &World) -> Facts {

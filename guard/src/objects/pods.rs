@@ -49,6 +49,13 @@ pub fn members(
     members
 }
 
+/// Returns whether a pod is ready and stays: Kubernetes has not lost its node.
+pub fn is_well(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let ready = status.and_then(|status| condition(status, "Ready"));
+    ready.is_some_and(|(status, _)| status == "True") && pod.metadata.deletion_timestamp.is_none()
+}
+
 /// Returns whether the container of PostgreSQL runs, and where no container has its name, whether
 /// all `wanted` containers run.
 ///

@@ -47,6 +47,11 @@ impl Undecodable {
         }
     }
 
+    /// Returns whether it selects namespaces by a selector that can be decoded.
+    pub(super) fn selects_namespaces(&self) -> bool {
+        self.namespaces.is_some()
+    }
+
     /// Returns whether it may hold for a cluster with the labels `cluster` in a namespace with the
     /// labels `namespace`. A selector that cannot be evaluated selects everything.
     pub(super) fn may_select(

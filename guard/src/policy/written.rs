@@ -15,13 +15,20 @@ pub struct Written {
     pub everywhere: Vec<ClusterScalePolicy>,
     /// Policies of either kind that cannot be decoded.
     pub undecodable: Vec<Undecodable>,
-    /// The labels of the namespace.
+    /// The labels of the namespace. They matter only where a policy selects namespaces.
     pub labels: Seen<BTreeMap<String, String>>,
     /// The reason for which some or all policies could not be read.
     pub unreadable: Option<String>,
 }
 
 impl Written {
+    /// Returns whether any policy selects namespaces by their labels.
+    pub fn selects_namespaces(&self) -> bool {
+        let selects = |policy: &ClusterScalePolicy| policy.spec.namespace_selector.is_some();
+        self.everywhere.iter().any(selects)
+            || self.undecodable.iter().any(Undecodable::selects_namespaces)
+    }
+
     /// Returns the combined policies that hold for `change`: those that select the labels after the
     /// write, and those that select the labels before it.
     pub fn of(&self, change: &Change) -> Policies {

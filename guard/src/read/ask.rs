@@ -4,7 +4,11 @@
 //! it was asked (see [`crate::facts::Health`]). So the leader's first answer is the mark. A replica
 //! below the mark is asked again until it reaches the mark or the second is over. Its last answer
 //! counts. A member that has not answered after half of its second is asked once more.
+//!
+//! Who may create pods in the namespace decides how many there are and where they seem to be. So
+//! there is a most to ask, and addresses that no pod has are not asked.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -33,6 +37,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// second is left for the second answer.
 const SECOND_TRY: Duration = Duration::from_millis(500);
 
+/// The most members that are asked. The others count as not asked, and no kept member that was not
+/// asked is healthy in a shrink.
+const MOST: usize = 32;
+
 /// Asks the members that `whom` names, and records their answers in `facts`.
 pub(super) async fn ask(
     asker: &dyn MemberClient,
@@ -41,7 +49,13 @@ pub(super) async fn ask(
     until: Instant,
 ) {
     let leader = facts.leader_name().map(str::to_owned);
-    let names = choose(facts, whom, leader.as_deref());
+    let mut names = choose(facts, whom, leader.as_deref());
+    // The members are in the order of their ordinals, so the kept ones come first.
+    let first = names.iter().position(|name| leader.as_ref() == Some(name));
+    if let Some(leader) = first.map(|at| names.remove(at)) {
+        names.insert(0, leader);
+    }
+    names.truncate(MOST);
     let cluster = &facts.change.new;
     let (namespace, cluster) = (cluster.namespace.clone(), cluster.name.clone());
     let Seen::Known(members) = &mut facts.members else { return };
@@ -137,8 +151,11 @@ struct Conversation<'a> {
 impl Conversation<'_> {
     /// Asks a member, if its pod can be reached at all.
     async fn first(&self, member: &Member) -> Live {
-        if member.pod.ip.is_none() {
+        let Some(ip) = &member.pod.ip else {
             return Live::Silent("has no address".to_owned());
+        };
+        if let Some(why) = no_address_of_a_pod(ip) {
+            return Live::Silent(why);
         }
         if member.pod.phase == "Pending" {
             return Live::Silent("its pod is Pending".to_owned());
@@ -207,6 +224,36 @@ impl Conversation<'_> {
         }
     }
 }
+
+/// Returns the reason why no pod has this address: it leads to this process's own machine, or to
+/// the services of its cloud.
+///
+/// A text that is no address is left to the client.
+fn no_address_of_a_pod(ip: &str) -> Option<String> {
+    let address: IpAddr = ip.parse().ok()?;
+    let of_a_pod = match address.to_canonical() {
+        IpAddr::V4(address) => {
+            let octets = address.octets();
+            !(address.is_loopback()
+                || address.is_link_local()
+                || address.is_unspecified()
+                || address.is_multicast()
+                || address.is_broadcast()
+                || octets.first() == Some(&0))
+        }
+        IpAddr::V6(address) => {
+            let local = address.is_unicast_link_local() || address.is_loopback();
+            !(local || address.is_unspecified() || address.is_multicast() || METADATA.contains(&address))
+        }
+    };
+    (!of_a_pod).then(|| format!("its address is {ip}, which no pod has"))
+}
+
+/// The addresses of clouds' metadata services that are not link-local: those of AWS and of Google.
+const METADATA: [Ipv6Addr; 2] = [
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+];
 
 /// Decodes the response of `member` of `cluster`. Patroni answers 503 in the same shape where
 /// PostgreSQL does not run.

@@ -11,16 +11,22 @@ use crate::objects::{Layout, capacity as objects_of};
 use crate::operator::Operator;
 use crate::read::ReadScope;
 use crate::read::fetch::Objects;
+use crate::rules::{Read, Reads, may_shrink};
 
 /// The parts of the surroundings that a change needs.
 ///
-/// The written count decides, because the operator's limits are read at the same time.
+/// The written count decides, because the operator's limits are read at the same time
+/// ([`Reads::of_change`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "independent reads")]
 pub(super) struct Needed {
+    /// The volume claims.
+    pub(super) claims: bool,
+    /// The nodes of all members. Otherwise those of members that look unwell.
+    pub(super) members_nodes: bool,
     /// Quotas and limit ranges.
     pub(super) room: bool,
-    /// The last backup.
+    /// The last backup. In a review it is read later, where a policy asks for it.
     pub(super) backup: bool,
     /// The nodes, where members must be kept apart.
     pub(super) nodes: bool,
@@ -30,23 +36,19 @@ pub(super) struct Needed {
 
 impl Needed {
     pub(super) fn of(change: &Change, breadth: ReadScope) -> Self {
-        let asked = change.new.instances.unwrap_or(0);
-        let old = change.old.as_ref();
-        let before = old.map(|old| old.instances.unwrap_or(0));
-        // Two annotations change the effective count without the written one. So does becoming a
-        // standby of another cluster, or ceasing to be one.
-        let either = old.is_some_and(|old| {
-            old.annotations != change.new.annotations || old.is_standby() != change.new.is_standby()
-        });
-        let grows = before.is_none_or(|before| asked > before) || either;
-        let shrinks = before.is_some_and(|before| asked < before) || either;
+        let needed = Reads::of_change(change);
         let around = breadth == ReadScope::Around;
         let whole = breadth != ReadScope::Review;
+        let asked = change.new.instances.unwrap_or(0);
+        let budgets = needed.contains(Read::DisruptionBudgets) && asked == 1;
         Self {
-            room: grows || around,
-            backup: shrinks || around,
-            nodes: (grows || around) && whole,
-            disruption_budgets: (shrinks && asked == 1 || around && asked == 2) && whole,
+            claims: needed.contains(Read::Claims) || whole,
+            // Kept members on nodes that are being emptied, and zones, matter to a shrink alone.
+            members_nodes: may_shrink(change) || whole,
+            room: needed.contains(Read::Quotas) || needed.contains(Read::LimitRanges) || around,
+            backup: (needed.contains(Read::Backup) && whole) || around,
+            nodes: (needed.contains(Read::Nodes) || around) && whole,
+            disruption_budgets: (budgets || around && asked == 2) && whole,
         }
     }
 }
@@ -168,7 +170,7 @@ mod tests {
             (
                 there.clone(),
                 (3, 1),
-                "quotas -, ranges -, nodes -, budgets -, backup logical-backup-acid-a",
+                "quotas -, ranges -, nodes -, budgets -, backup -",
             ),
             (
                 there.clone().seen_whole(),
@@ -195,7 +197,11 @@ mod tests {
                 (3, 4),
                 "quotas 0, ranges 0, nodes 0, budgets -, backup -",
             ),
-            (world("endpoints"), (3, 2), "quotas -, ranges -, nodes -, budgets -, backup none"),
+            (
+                world("endpoints").seen_whole(),
+                (3, 2),
+                "quotas -, ranges -, nodes -, budgets -, backup none",
+            ),
             (
                 there.clone().fault("resourcequotas", Fault::Status(403)),
                 (3, 4),

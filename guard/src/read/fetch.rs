@@ -122,6 +122,17 @@ impl Kind {
     }
 }
 
+/// The answer to a list of at most one page.
+#[derive(Clone, Debug)]
+pub(super) enum OnePage<K> {
+    /// All objects.
+    All(Vec<K>),
+    /// There are more than a page holds.
+    More,
+    /// The permission to list them is missing, or the kind does not exist.
+    Refused,
+}
+
 /// Objects of this project's own type. A newer version may have written some that this one cannot
 /// decode.
 #[derive(Clone, Debug)]
@@ -176,6 +187,27 @@ impl Objects {
         self.try_list(&kind, selector).await.map_err(|error| reason("list", &kind, &error))
     }
 
+    /// Reads the objects of a known type with the labels of `selector`, of which one page is more
+    /// than a cluster can have.
+    ///
+    /// # Errors
+    /// A reason: they could not be read, or there are more.
+    pub(super) async fn list_few<K>(
+        &self,
+        namespace: &str,
+        selector: &str,
+    ) -> Result<Vec<K>, String>
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned + Clone,
+    {
+        let asked = || attempt("list", &Kind::of::<K>(Some(namespace)), None);
+        match self.one_page(namespace, selector).await? {
+            OnePage::All(objects) => Ok(objects),
+            OnePage::More => Err(format!("{}: more than {PAGE} match {selector}", asked())),
+            OnePage::Refused => Err(format!("{}: forbidden", asked())),
+        }
+    }
+
     /// Reads the objects of a known type that `keep` selects, page by page, because there may be
     /// thousands of others.
     ///
@@ -210,6 +242,40 @@ impl Objects {
             }
         }
         Err(format!("{}: there are more than {}", attempt("list", &kind, None), PAGE * PAGES))
+    }
+
+    /// Reads the objects of a known type with the labels of `selector`, if they fit in one page.
+    ///
+    /// # Errors
+    /// A reason, for any failure but a missing permission.
+    pub(super) async fn one_page<K>(
+        &self,
+        namespace: &str,
+        selector: &str,
+    ) -> Result<OnePage<K>, String>
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned + Clone,
+    {
+        let kind = Kind::of::<K>(Some(namespace));
+        let params = ListParams {
+            label_selector: Some(selector.to_owned()),
+            limit: Some(PAGE),
+            ..ListParams::default()
+        };
+        let request = Request::new(kind.path.clone());
+        let request = if kind.metadata_only {
+            request.list_metadata(&params)
+        } else {
+            request.list(&params)
+        };
+        match self.send::<ObjectList<K>>(|| attempt("list", &kind, None), request).await {
+            Ok(list) if list.metadata.continue_.as_ref().is_none_or(String::is_empty) => {
+                Ok(OnePage::All(list.items))
+            }
+            Ok(_) => Ok(OnePage::More),
+            Err(error) if error.is_forbidden() || error.is_not_found() => Ok(OnePage::Refused),
+            Err(error) => Err(reason("list", &kind, &error)),
+        }
     }
 
     /// Reads all objects of this project's own type, each decoded on its own. None where its CRD is

@@ -1,22 +1,26 @@
 //! Finds the operator that owns a cluster.
 //!
 //! [`candidates`] lists the Deployments that are operators, and [`settings`] reads the settings of
-//! one.
+//! one. [`known`] keeps what they found for a second.
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::apps::v1::Deployment;
+
 use crate::facts::Seen;
-use crate::objects::deployment::Candidate;
-use crate::operator::Operator;
+use crate::objects::Layout;
+use crate::objects::deployment::{Candidate, account};
+use crate::operator::{Account, Operator};
 use crate::postgresql::Postgresql;
 use crate::read::fetch::Objects;
 
 mod candidates;
+mod known;
 mod settings;
 
-pub(super) use candidates::accounts;
+pub use known::KnownOperators;
 
-use candidates::candidates;
+use candidates::{candidates, listed_accounts, only_candidate};
 use settings::complete;
 
 /// The source of operators.
@@ -26,6 +30,8 @@ pub enum Operators {
     /// is no list.
     #[default]
     Listed,
+    /// The same, for a process that judges many changes: they share what is at most a second old.
+    Known(KnownOperators),
     /// This Deployment, independent of the list: a person names it.
     Named {
         /// Its namespace.
@@ -35,64 +41,141 @@ pub enum Operators {
     },
 }
 
+impl Operators {
+    /// Returns the layout that a cluster usually has, as a guess before anything is read of it.
+    pub(super) fn usual_layout(&self, cluster: &str) -> Layout {
+        let last = match self {
+            Self::Known(known) => known.last(),
+            Self::Listed | Self::Named { .. } => None,
+        };
+        let settings = last.as_ref().map(|operator| operator.settings.clone());
+        let layout = Layout::by_settings(cluster, &settings.unwrap_or_default());
+        let store = last.as_ref().and_then(Operator::store);
+        Layout { store: store.unwrap_or(layout.store), ..layout }
+    }
+}
+
+/// The operators that were found.
+#[derive(Debug, Default)]
+struct Found {
+    /// The reasons for which some Deployments are not understood.
+    doubts: Vec<String>,
+    /// The others, each with its settings, or the reason for which those are not known.
+    operators: Vec<(Candidate, Result<Operator, String>)>,
+}
+
+impl Found {
+    /// Returns the operators of these Deployments: all, or those that may own `cluster`.
+    async fn of(
+        objects: &Objects,
+        deployments: &[Deployment],
+        cluster: Option<&Postgresql>,
+    ) -> Self {
+        let mut doubts = Vec::new();
+        // Two Deployments of one account and one configuration are one operator, rolled out twice.
+        let mut candidates = BTreeMap::new();
+        for deployment in deployments {
+            match Candidate::of(deployment) {
+                Ok(candidate) => {
+                    candidates.insert(candidate.deployment.clone(), candidate);
+                }
+                Err(why) => doubts.push(why),
+            }
+        }
+        let possible = candidates
+            .into_values()
+            .filter(|candidate| cluster.is_none_or(|cluster| may_own(candidate, cluster)));
+        let read = possible.map(async |candidate| {
+            let operator = complete(objects, &candidate).await;
+            (candidate, operator)
+        });
+        Self { doubts, operators: futures::future::join_all(read).await }
+    }
+
+    /// Returns whether everything is known.
+    fn is_complete(&self) -> bool {
+        self.doubts.is_empty() && self.operators.iter().all(|(_, operator)| operator.is_ok())
+    }
+
+    /// Returns the operator of `cluster`.
+    fn owner(&self, operators: &Operators, cluster: &Postgresql) -> Seen<Operator> {
+        let mut doubts = self.doubts.clone();
+        let mut owners: Vec<&Operator> = Vec::new();
+        let possible = self.operators.iter().filter(|(candidate, _)| may_own(candidate, cluster));
+        for (_, operator) in possible {
+            match operator {
+                Err(why) => doubts.push(why.clone()),
+                Ok(operator) => {
+                    let watched = operator.watched_namespace.as_ref();
+                    if watched.is_none_or(|namespace| *namespace == cluster.namespace) {
+                        owners.push(operator);
+                    }
+                }
+            }
+        }
+        if let Some((first, rest)) = owners.split_first() {
+            if let Some(other) = rest.iter().find(|other| !same(first, other)) {
+                let cluster = format!("{}/{}", cluster.namespace, cluster.name);
+                doubts.push(format!(
+                    "{} and {} both own postgresql {cluster}: give one of them a CONTROLLER_ID",
+                    first.deployment, other.deployment
+                ));
+            } else {
+                let running = owners.iter().find(|it| it.available == Some(true));
+                return Seen::Known((*running.unwrap_or(first)).clone());
+            }
+        }
+        if let (Operators::Named { namespace, name }, true) = (operators, doubts.is_empty()) {
+            doubts.push(format!(
+                "deployment {namespace}/{name}, named as the operator, does not own postgresql {}/{}: its CONTROLLER_ID or \
+                 its watched namespace differs",
+                cluster.namespace, cluster.name
+            ));
+        }
+        if doubts.is_empty() { Seen::Absent } else { Seen::Unreadable(doubts.join("; ")) }
+    }
+}
+
 /// Finds the operator of `cluster`.
 pub(super) async fn operator(
     objects: &Objects,
     operators: &Operators,
     cluster: &Postgresql,
 ) -> Seen<Operator> {
-    let found = match candidates(objects, operators).await {
-        Ok(found) => found,
-        Err(why) => return Seen::Unreadable(why),
-    };
-    let mut doubts = Vec::new();
-    // Two Deployments of one account and one configuration are one operator, rolled out twice.
-    let mut candidates = BTreeMap::new();
-    for deployment in found {
-        match Candidate::of(&deployment) {
-            Ok(candidate) => {
-                candidates.insert(candidate.deployment.clone(), candidate);
-            }
-            Err(why) => doubts.push(why),
+    if let Operators::Known(known) = operators {
+        return match known.found(objects).await {
+            Ok(found) => found.owner(operators, cluster),
+            Err(why) => Seen::Unreadable(why),
+        };
+    }
+    match candidates(objects, operators).await {
+        Ok(deployments) => {
+            Found::of(objects, &deployments, Some(cluster)).await.owner(operators, cluster)
         }
+        Err(why) => Seen::Unreadable(why),
     }
-    let possible = candidates.values().filter(|candidate| {
-        candidate.controller_id == cluster.controller() && candidate.may_watch(&cluster.namespace)
-    });
-    let read =
-        futures::future::join_all(possible.map(|candidate| complete(objects, candidate))).await;
-    let mut owners: Vec<Operator> = Vec::new();
-    for candidate in read {
-        match candidate {
-            Err(why) => doubts.push(why),
-            Ok(operator) => {
-                let watched = operator.watched_namespace.as_ref();
-                if watched.is_none_or(|namespace| *namespace == cluster.namespace) {
-                    owners.push(operator);
-                }
-            }
-        }
+}
+
+/// Reads the service accounts of operators: the listed ones, or the account of the only candidate.
+///
+/// # Errors
+/// They could not be read, or there are several candidates and no list.
+pub(super) async fn accounts(
+    objects: &Objects,
+    operators: &Operators,
+) -> Result<Vec<Account>, String> {
+    if let Operators::Known(known) = operators {
+        return known.accounts(objects).await;
     }
-    if let Some((first, rest)) = owners.split_first() {
-        if let Some(other) = rest.iter().find(|other| !same(first, other)) {
-            let cluster = format!("{}/{}", cluster.namespace, cluster.name);
-            doubts.push(format!(
-                "{} and {} both own postgresql {cluster}: give one of them a CONTROLLER_ID",
-                first.deployment, other.deployment
-            ));
-        } else {
-            let running = owners.iter().position(|it| it.available == Some(true));
-            return Seen::Known(owners.swap_remove(running.unwrap_or(0)));
-        }
+    if let Some(accounts) = listed_accounts(objects).await? {
+        return Ok(accounts);
     }
-    if let (Operators::Named { namespace, name }, true) = (operators, doubts.is_empty()) {
-        doubts.push(format!(
-            "deployment {namespace}/{name}, named as the operator, does not own postgresql {}/{}: its CONTROLLER_ID or \
-             its watched namespace differs",
-            cluster.namespace, cluster.name
-        ));
-    }
-    if doubts.is_empty() { Seen::Absent } else { Seen::Unreadable(doubts.join("; ")) }
+    Ok(only_candidate(objects).await?.iter().map(account).collect())
+}
+
+/// Returns whether the operator may own `cluster`, by all that its Deployment says.
+fn may_own(candidate: &Candidate, cluster: &Postgresql) -> bool {
+    candidate.controller_id == cluster.controller() && candidate.may_watch(&cluster.namespace)
 }
 
 /// Returns whether both are one operator: the same account with the same settings.

@@ -10,7 +10,8 @@ use crate::facts::Seen;
 use crate::object_ref::{Kind, ObjectRef};
 use crate::objects;
 use crate::patroni::{Configuration, LeaderLock, PendingFailover, Store, SyncState};
-use crate::read::fetch::Objects;
+use crate::objects::{Layout, spell};
+use crate::read::fetch::{Objects, OnePage};
 
 /// The reason for which a state in etcd is not known.
 const IN_ETCD: &str = "Patroni keeps its state in etcd, which the guard cannot see";
@@ -39,22 +40,21 @@ impl Shared {
     }
 }
 
-/// Reads Patroni's objects of `cluster` from its `store`.
+/// Reads Patroni's objects of `cluster` from the store that `layout` names.
 pub(super) async fn shared(
     objects: &Objects,
     namespace: &str,
     cluster: &str,
-    store: &Store,
+    layout: &Layout,
 ) -> Shared {
-    match store {
-        Store::ConfigMaps => in_config_maps(objects, namespace, cluster).await,
-        Store::Endpoints => in_endpoints(objects, namespace, cluster).await,
+    let selector = spell(&layout.selector);
+    let place = Place { objects, namespace, cluster, selector: &selector };
+    match &layout.store {
+        Store::ConfigMaps => place.in_config_maps().await,
+        Store::Endpoints => place.in_endpoints().await,
         Store::Etcd => Shared::unreadable(IN_ETCD),
         Store::Unknown => {
-            let (maps, endpoints) = futures::join!(
-                in_config_maps(objects, namespace, cluster),
-                in_endpoints(objects, namespace, cluster),
-            );
+            let (maps, endpoints) = futures::join!(place.in_config_maps(), place.in_endpoints());
             fresher(maps, endpoints)
         }
     }
@@ -103,15 +103,6 @@ fn fresher_lock(by_map: Seen<LeaderLock>, by_endpoints: Seen<LeaderLock>) -> See
     }
 }
 
-async fn in_config_maps(objects: &Objects, namespace: &str, cluster: &str) -> Shared {
-    let leader = format!("{cluster}-leader");
-    read::<ConfigMap>(objects, Kind::ConfigMap, namespace, cluster, &leader).await
-}
-
-async fn in_endpoints(objects: &Objects, namespace: &str, cluster: &str) -> Shared {
-    read::<Endpoints>(objects, Kind::Endpoints, namespace, cluster, cluster).await
-}
-
 /// Returns the set whose leader renewed its lock last.
 ///
 /// A migration from one kind to the other leaves the old objects behind (operator docs/migrate.md).
@@ -127,59 +118,121 @@ fn fresher(maps: Shared, endpoints: Shared) -> Shared {
     }
 }
 
-async fn read<K>(
-    objects: &Objects,
-    kind: Kind,
-    namespace: &str,
-    cluster: &str,
-    leader: &str,
-) -> Shared
-where
-    K: Resource<DynamicType = ()> + DeserializeOwned,
-    PartialObjectMeta<K>: Resource<DynamicType = ()>,
-{
-    // All of Patroni's data is in annotations, and an Endpoints object may be large.
-    let annotations = async |name: &str| -> Seen<BTreeMap<String, String>> {
-        let object = objects.get::<PartialObjectMeta<K>>(Some(namespace), name).await;
-        object.map(|object| object.metadata.annotations.unwrap_or_default())
-    };
-    let [configuration, failover, sync] =
-        ["config", "failover", "sync"].map(|part| format!("{cluster}-{part}"));
-    let found = futures::join!(
-        annotations(leader),
-        annotations(&configuration),
-        annotations(&failover),
-        annotations(&sync),
-    );
-    let source = ObjectRef::new(kind, &configuration);
-    let last_leader =
-        found.1.clone().and_then(|annotations| objects::last_leader(&source, &annotations));
-    let initialize = found.1.clone().and_then(|annotations| objects::initialize(&annotations));
-    Shared {
-        last_leader,
-        initialize,
-        leader: found
-            .0
-            .map(|annotations| LeaderLock::of(ObjectRef::new(kind, leader), &annotations)),
-        configuration: found
-            .1
-            .and_then(|annotations| objects::configuration(&source, &annotations)),
-        failover: found.2.and_then(|annotations| objects::failover(&annotations)),
-        sync: found.3.and_then(|annotations| objects::sync(&annotations)),
+/// The place of the objects of one cluster.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    objects: &'a Objects,
+    namespace: &'a str,
+    cluster: &'a str,
+    /// The labels of everything that belongs to the cluster.
+    selector: &'a str,
+}
+
+/// The annotations of the four objects.
+struct Annotations {
+    leader: Seen<BTreeMap<String, String>>,
+    configuration: Seen<BTreeMap<String, String>>,
+    failover: Seen<BTreeMap<String, String>>,
+    sync: Seen<BTreeMap<String, String>>,
+}
+
+impl Place<'_> {
+    async fn in_config_maps(self) -> Shared {
+        let leader = format!("{}-leader", self.cluster);
+        self.read::<ConfigMap>(Kind::ConfigMap, &leader).await
+    }
+
+    async fn in_endpoints(self) -> Shared {
+        self.read::<Endpoints>(Kind::Endpoints, self.cluster).await
+    }
+
+    async fn read<K>(self, kind: Kind, leader: &str) -> Shared
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned,
+        PartialObjectMeta<K>: Resource<DynamicType = ()> + Clone,
+    {
+        let found = match self.annotations::<K>(leader).await {
+            Ok(found) => found,
+            Err(why) => return Shared::unreadable(&why),
+        };
+        let source = ObjectRef::new(kind, &format!("{}-config", self.cluster));
+        let Annotations { leader: lock, configuration, failover, sync } = found;
+        Shared {
+            last_leader: configuration.clone().and_then(|it| objects::last_leader(&source, &it)),
+            initialize: configuration.clone().and_then(|it| objects::initialize(&it)),
+            configuration: configuration.and_then(|it| objects::configuration(&source, &it)),
+            leader: lock.map(|it| LeaderLock::of(ObjectRef::new(kind, leader), &it)),
+            failover: failover.and_then(|it| objects::failover(&it)),
+            sync: sync.and_then(|it| objects::sync(&it)),
+        }
+    }
+
+    /// Reads the annotations of the four objects, in one request where that is possible.
+    ///
+    /// Patroni itself lists them by the labels of its cluster and sees no other
+    /// (`_label_selector`, patroni/dcs/kubernetes.py). Where the lock is not in the list, the labels
+    /// may be others than the StatefulSet says, or the permission for the list is missing. Then they
+    /// are read by name.
+    ///
+    /// All of Patroni's data is in annotations, and an Endpoints object may be large.
+    async fn annotations<K>(self, leader: &str) -> Result<Annotations, String>
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned,
+        PartialObjectMeta<K>: Resource<DynamicType = ()> + Clone,
+    {
+        let Self { objects, namespace, cluster, selector } = self;
+        let page = objects.one_page::<PartialObjectMeta<K>>(namespace, selector).await?;
+        let mut listed: Option<BTreeMap<String, BTreeMap<String, String>>> = match page {
+            OnePage::All(all) => {
+                let named = all.into_iter().map(|it| it.metadata);
+                let named = named
+                    .filter_map(|it| Some((it.name?, it.annotations.unwrap_or_default())));
+                Some(named.collect())
+            }
+            OnePage::More | OnePage::Refused => None,
+        };
+        let by_name = async |name: &str| -> Seen<BTreeMap<String, String>> {
+            let object = objects.get::<PartialObjectMeta<K>>(Some(namespace), name).await;
+            object.map(|object| object.metadata.annotations.unwrap_or_default())
+        };
+        let parts = ["config", "failover", "sync"].map(|part| format!("{cluster}-{part}"));
+        let in_list = listed.as_mut().and_then(|listed| listed.remove(leader));
+        let (lock, complete) = match in_list {
+            Some(lock) => (Seen::Known(lock), true),
+            None => {
+                let lock = by_name(leader).await;
+                let complete = lock == Seen::Absent;
+                (lock, complete)
+            }
+        };
+        let [configuration, failover, sync] = match listed.filter(|_| complete) {
+            Some(mut listed) => {
+                parts.map(|part| listed.remove(&part).map_or(Seen::Absent, Seen::Known))
+            }
+            None => {
+                let [configuration, failover, sync] = &parts;
+                let found =
+                    futures::join!(by_name(configuration), by_name(failover), by_name(sync));
+                [found.0, found.1, found.2]
+            }
+        };
+        Ok(Annotations { leader: lock, configuration, failover, sync })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::operator::Settings;
     use crate::read::testing::{Fault, Members, World, core, world};
 
     async fn read(world: &World, store: Store) -> Shared {
         let reader = world.reader(&Members::healthy());
         let objects = reader.objects(std::time::Duration::from_secs(1));
-        Box::pin(shared(&objects, "db", "acid-a", &store)).await
+        let layout = Layout { store, ..Layout::by_settings("acid-a", &Settings::default()) };
+        Box::pin(shared(&objects, "db", "acid-a", &layout)).await
     }
 
     /// Returns a world with both kinds, as after a migration. The ConfigMap was renewed at
@@ -216,6 +269,38 @@ mod tests {
         assert_eq!(unseen.sync.unreadable(), Some("get configmaps in db: forbidden"));
         let chosen = read(&half, Store::Endpoints).await;
         assert_eq!(chosen.leader.known().unwrap().holder.as_deref(), Some("acid-a-0"));
+    }
+
+    /// One list is one moment of all four objects, where four reads were four moments.
+    #[tokio::test(start_paused = true)]
+    async fn patronis_objects_are_read_in_one_request() {
+        for (plural, store) in
+            [("endpoints", Store::Endpoints), ("configmaps", Store::ConfigMaps)]
+        {
+            let there = world(plural);
+            let found = read(&there, store).await;
+            assert_eq!(found.leader.known().unwrap().holder.as_deref(), Some("acid-a-0"));
+            assert_eq!(found.sync.known().unwrap().standbys, ["acid-a-1"]);
+            assert_eq!(found.failover, Seen::Absent);
+            let [asked] = &there.requested()[..] else { panic!("{:?}", there.requested()) };
+            assert!(asked.contains(&format!("/namespaces/db/{plural}?")), "{asked}");
+            assert!(asked.contains("labelSelector=") && asked.contains("limit="), "{asked}");
+        }
+        // Nothing is there: the lock is asked for by its name before it counts as absent.
+        let empty = World::default();
+        assert_eq!(read(&empty, Store::Endpoints).await.leader, Seen::Absent);
+        assert_eq!(empty.requested().len(), 2, "{:?}", empty.requested());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn objects_with_other_labels_are_read_by_name() {
+        let other = |object: &mut Value| object["metadata"]["labels"] = json!({"team": "acid"});
+        let there = ["acid-a", "acid-a-config", "acid-a-failover", "acid-a-sync"]
+            .iter()
+            .fold(world("endpoints"), |there, name| there.edit(&core("endpoints", name), other));
+        let found = read(&there, Store::Endpoints).await;
+        assert_eq!(found, read(&world("endpoints"), Store::Endpoints).await);
+        assert_eq!(there.requested().len(), 5, "{:?}", there.requested());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 //! Reads the policies: those of a namespace and those of all, in parallel.
 
+use std::collections::BTreeMap;
+
 use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::Namespace;
 use serde_json::Value;
@@ -8,6 +10,7 @@ use crate::change::Change;
 use crate::object_ref::Kind;
 use crate::policy::{ClusterScalePolicy, Policies, ScalePolicy, Undecodable, Written};
 use crate::read::Reader;
+use crate::seen::Seen;
 
 impl Reader {
     /// Reads the policies that hold for a change.
@@ -22,16 +25,15 @@ impl Reader {
     pub async fn written_policies(&self, namespace: &str) -> Written {
         let objects = self.objects(self.deadline);
         // Boxed: the state between these answers would make every caller's future large.
-        let (own, everywhere, labels) = futures::join!(
+        let (own, everywhere) = futures::join!(
             objects.ours::<ScalePolicy>(Some(namespace)).boxed(),
             objects.ours::<ClusterScalePolicy>(None).boxed(),
-            objects.get::<Namespace>(None, namespace).boxed(),
         );
         let mut written = Written {
             own: Vec::new(),
             everywhere: Vec::new(),
             undecodable: Vec::new(),
-            labels: labels.map(|namespace| namespace.metadata.labels.unwrap_or_default()),
+            labels: Seen::Known(BTreeMap::new()),
             unreadable: None,
         };
         let mut undecodable = |kind: Kind, objects: Vec<(Value, String)>| {
@@ -55,6 +57,10 @@ impl Reader {
             Err(error) => {
                 written.unreadable.get_or_insert_with(|| error.to_string());
             }
+        }
+        if written.selects_namespaces() {
+            let labels = objects.get::<Namespace>(None, namespace).boxed().await;
+            written.labels = labels.map(|it| it.metadata.labels.unwrap_or_default());
         }
         written
     }

@@ -409,7 +409,7 @@ fn stateful_set(config_maps: bool) -> Value {
 }
 
 /// Returns a running member's pod. The first leads.
-fn pod(ordinal: i64) -> Value {
+pub(super) fn pod(ordinal: i64) -> Value {
     let leads = ordinal == 0;
     let mut status = json!({"state": "running", "role": if leads { "primary" } else { "replica" },
         "version": "4.1.4", "xlog_location": 1000, "timeline": 1,

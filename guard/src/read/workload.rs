@@ -1,6 +1,7 @@
 //! Reads the running parts of a cluster: its StatefulSet, pods, claims, and Patroni's state.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures::FutureExt as _;
 use futures::future::{OptionFuture, join_all};
@@ -8,15 +9,22 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
 
 use crate::capacity::Template;
-use crate::facts::{self, Claim, DisruptionBudget, Member, Seen};
+use crate::facts::{self, Claim, DisruptionBudget, Live, Member, Seen};
 use crate::objects::nodes::NodeState;
-use crate::objects::pods::members;
+use crate::objects::pods::{is_well, members};
 use crate::objects::{self, Layout, spell};
 use crate::operator::Operator;
+use crate::patroni::Store;
 use crate::postgresql::Postgresql;
 use crate::read::capacity::{self, Needed, seen};
 use crate::read::fetch::Objects;
 use crate::read::patroni;
+
+/// The reason for which a fact was not read that no rule can need for this change.
+const NO_RULE_ASKS: &str = "no rule asks for it in this change";
+
+/// The most nodes of members that are read.
+const NODES: usize = 32;
 
 /// The running parts of a cluster.
 pub(super) struct Workload {
@@ -31,65 +39,130 @@ pub(super) struct Workload {
 
 /// Reads the running parts.
 ///
-/// The StatefulSet determines the labels of everything else and Patroni's store. Only where it is
-/// not known does this wait for the operator's settings.
+/// The StatefulSet determines the labels of everything else and Patroni's store. Pods and Patroni's
+/// objects are read meanwhile as `guess` says, and again where the StatefulSet says otherwise. Only
+/// where it is not known does this wait for the operator's settings.
 pub(super) async fn workload(
     objects: &Objects,
     cluster: &Postgresql,
     needed: Needed,
-    operator: impl Future<Output = Seen<Operator>>,
+    guess: &Layout,
+    operator: impl Future<Output = Seen<Operator>> + Send,
 ) -> Workload {
     let (namespace, name) = (cluster.namespace.as_str(), cluster.name.as_str());
-    let set = objects.get::<StatefulSet>(Some(namespace), name).await;
-    let layout = match &set {
-        Seen::Known(set) => Layout::of(set, name),
-        Seen::Absent | Seen::Unreadable(_) => {
-            let operator = operator.await;
-            let settings = operator.known().map(|operator| operator.settings.clone());
-            let layout = Layout::by_settings(name, &settings.unwrap_or_default());
-            let store = operator.known().and_then(Operator::store);
-            Layout { store: store.unwrap_or(layout.store), ..layout }
+    // By name: a claim belongs to the member that its name says, whatever its labels are.
+    let claims = async {
+        if !needed.claims {
+            return Err(NO_RULE_ASKS.to_owned());
+        }
+        let prefix = format!("pgdata-{name}-");
+        let own = |claim: &PersistentVolumeClaim| {
+            claim.metadata.name.as_deref().is_some_and(|name| name.starts_with(&prefix))
+        };
+        objects.list_matching::<PersistentVolumeClaim>(Some(namespace), own).await
+    };
+    let known = async {
+        let set = objects.get::<StatefulSet>(Some(namespace), name).await;
+        let layout = layout_of(&set, name, operator).await;
+        Arc::new((set, layout))
+    };
+    let known = known.boxed().shared();
+    let pods = async {
+        let early = read_pods(objects, namespace, needed, guess);
+        let (early, known) = futures::join!(early, known.clone());
+        let (_, layout) = &*known;
+        if layout.selector == guess.selector {
+            return early;
+        }
+        read_pods(objects, namespace, needed, layout).await
+    };
+    let patroni = async {
+        // The store is guessed only where something says which it is.
+        let says = guess.store != Store::Unknown;
+        let early = says.then(|| patroni::shared(objects, namespace, name, guess).boxed());
+        let (early, known) = futures::join!(OptionFuture::from(early), known.clone());
+        let (_, layout) = &*known;
+        let right = (&layout.selector, layout.store) == (&guess.selector, guess.store);
+        match early.filter(|_| right) {
+            Some(shared) => shared,
+            None => patroni::shared(objects, namespace, name, layout).await,
         }
     };
-    let selector = spell(&layout.selector);
-    let bare = set.known().map(|set| Template::of(set, &[])).unwrap_or_default();
-    let nodes = needed.nodes.then(|| capacity::nodes(objects, &bare));
-    let budgets = needed
-        .disruption_budgets
-        .then(|| capacity::disruption_budgets(objects, namespace, &bare, &layout));
-    let (pods, claims, patroni, nodes, budgets) = futures::join!(
-        read_pods(objects, cluster, &layout, &selector).boxed(),
-        // By name: a claim belongs to the member that its name says, whatever its labels are.
-        objects.list::<PersistentVolumeClaim>(Some(namespace), None).boxed(),
-        patroni::shared(objects, namespace, name, &layout.store).boxed(),
+    let nodes = needed.nodes.then(|| async {
+        let known = known.clone().await;
+        let bare = known.0.known().map(|set| Template::of(set, &[])).unwrap_or_default();
+        capacity::nodes(objects, &bare).await
+    });
+    let budgets = needed.disruption_budgets.then(|| async {
+        let known = known.clone().await;
+        let bare = known.0.known().map(|set| Template::of(set, &[])).unwrap_or_default();
+        capacity::disruption_budgets(objects, namespace, &bare, &known.1).await
+    });
+    let (known, claims, pods, patroni, nodes, budgets) = futures::join!(
+        known.clone(),
+        claims.boxed(),
+        pods.boxed(),
+        patroni.boxed(),
         OptionFuture::from(nodes).boxed(),
         OptionFuture::from(budgets).boxed(),
     );
+    let (set, layout) = &*known;
     let (members, pods) = match pods {
-        Ok((members, pods)) => (Seen::Known(members), pods),
+        Ok((pods, nodes)) => (Seen::Known(members(&pods, &nodes, name, layout)), pods),
         Err(why) => (Seen::Unreadable(why), Vec::new()),
     };
     Workload {
         template: set.as_ref().map(|set| Template::of(set, &pods)),
         nodes,
         disruption_budgets: budgets,
-        stateful_set: set.map(|set| objects::stateful_set(&set)),
+        stateful_set: set.as_ref().map(objects::stateful_set),
         members,
         claims: seen(claims.map(|claims| objects::claims(&claims, name))),
         patroni,
     }
 }
 
-/// Reads the members, and their pods as they are stored.
+/// Returns the layout of the cluster, by its StatefulSet or else by the operator's settings.
+async fn layout_of(
+    set: &Seen<StatefulSet>,
+    name: &str,
+    operator: impl Future<Output = Seen<Operator>>,
+) -> Layout {
+    if let Seen::Known(set) = set {
+        return Layout::of(set, name);
+    }
+    let operator = operator.await;
+    let settings = operator.known().map(|operator| operator.settings.clone());
+    let layout = Layout::by_settings(name, &settings.unwrap_or_default());
+    let store = operator.known().and_then(Operator::store);
+    Layout { store: store.unwrap_or(layout.store), ..layout }
+}
+
+/// The pods of a cluster as they are stored, and the nodes of some that could be read.
+type Placed = (Vec<Pod>, BTreeMap<String, NodeState>);
+
+/// Reads the pods with the cluster's labels, and their nodes: all nodes where the change needs them,
+/// else those of pods that are not well.
+///
+/// Kubernetes marks the pods of a node that it has lost as not ready (`markPodsNotReady`,
+/// pkg/controller/nodelifecycle/node_lifecycle_controller.go).
 async fn read_pods(
     objects: &Objects,
-    cluster: &Postgresql,
+    namespace: &str,
+    needed: Needed,
     layout: &Layout,
-    selector: &str,
-) -> Result<(Vec<Member>, Vec<Pod>), String> {
-    let pods = objects.list::<Pod>(Some(&cluster.namespace), Some(selector)).await?;
+) -> Result<Placed, String> {
+    let selector = spell(&layout.selector);
+    let pods = objects.list_few::<Pod>(namespace, &selector).await?;
+    let wanted = pods.iter().filter(|pod| needed.members_nodes || !is_well(pod));
     let names: BTreeSet<&str> =
-        pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.as_deref()).collect();
+        wanted.filter_map(|pod| pod.spec.as_ref()?.node_name.as_deref()).take(NODES).collect();
+    let nodes = read_nodes(objects, names).await;
+    Ok((pods, nodes))
+}
+
+/// Reads the nodes with these names, as far as that is possible.
+async fn read_nodes(objects: &Objects, names: BTreeSet<&str>) -> BTreeMap<String, NodeState> {
     let nodes = names.into_iter().map(async |name| {
         let state = match objects.get::<Node>(None, name).await {
             Seen::Known(node) => NodeState::of(&node),
@@ -99,8 +172,27 @@ async fn read_pods(
         };
         Some((name.to_owned(), state))
     });
-    let nodes: BTreeMap<String, NodeState> = join_all(nodes).await.into_iter().flatten().collect();
-    Ok((members(&pods, &nodes, &cluster.name, layout), pods))
+    join_all(nodes).await.into_iter().flatten().collect()
+}
+
+/// Reads the nodes of the members that gave no answer, where they have not been read.
+pub(super) async fn silent_members_nodes(objects: &Objects, members: &mut [Member]) {
+    let unread = |member: &&Member| {
+        matches!(member.live, Live::Silent(_)) && member.pod.node_ready.is_none()
+    };
+    let names: BTreeSet<String> = members
+        .iter()
+        .filter(unread)
+        .filter_map(|member| member.pod.node.clone())
+        .take(NODES)
+        .collect();
+    let nodes = read_nodes(objects, names.iter().map(String::as_str).collect()).await;
+    for member in members.iter_mut() {
+        if let Some(node) = member.pod.node.as_ref().and_then(|name| nodes.get(name)) {
+            member.pod.node_ready = node.ready;
+            member.pod.zone.clone_from(&node.zone);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -42,10 +42,43 @@ pub(super) async fn candidates(
 
 /// Returns the Deployments of the only possible operator, where there is no list.
 ///
+/// This lists the Deployments of the whole Kubernetes cluster.
+///
 /// # Errors
 /// There are several, or they could not be read.
-async fn only_candidate(objects: &Objects) -> Result<Vec<Deployment>, String> {
-    let found = objects.list_matching::<Deployment>(None, may_operate).await?;
+pub(super) async fn only_candidate(objects: &Objects) -> Result<Vec<Deployment>, String> {
+    only_one(possible(objects).await?)
+}
+
+/// Lists the Deployments of the whole Kubernetes cluster that may be operators.
+pub(super) async fn possible(objects: &Objects) -> Result<Vec<Deployment>, String> {
+    objects.list_matching::<Deployment>(None, may_operate).await
+}
+
+/// Reads the Deployments with these names again, and returns those of the only possible operator.
+///
+/// # Errors
+/// There are several, or they could not be read.
+pub(super) async fn only_of(
+    objects: &Objects,
+    names: &[(String, String)],
+) -> Result<Vec<Deployment>, String> {
+    let read = names.iter().map(async |(namespace, name)| {
+        match objects.get::<Deployment>(Some(namespace), name).await {
+            Seen::Known(deployment) => Ok(Some(deployment)),
+            Seen::Absent => Ok(None),
+            Seen::Unreadable(why) => Err(why),
+        }
+    });
+    let read: Result<Vec<_>, String> = futures::future::join_all(read).await.into_iter().collect();
+    only_one(read?.into_iter().flatten().filter(may_operate).collect())
+}
+
+/// Returns these Deployments, where all are one operator.
+///
+/// # Errors
+/// There are several.
+pub(super) fn only_one(found: Vec<Deployment>) -> Result<Vec<Deployment>, String> {
     let identities: BTreeSet<(Account, Option<SettingsSource>)> = found
         .iter()
         .map(|it| (account(it), Candidate::of(it).ok().map(|candidate| candidate.settings)))
@@ -81,7 +114,7 @@ async fn only_candidate(objects: &Objects) -> Result<Vec<Deployment>, String> {
 ///
 /// # Errors
 /// The list could not be read, or its content is malformed.
-async fn listed_accounts(objects: &Objects) -> Result<Option<Vec<Account>>, String> {
+pub(super) async fn listed_accounts(objects: &Objects) -> Result<Option<Vec<Account>>, String> {
     match objects.get::<ConfigMap>(Some(LIST_NAMESPACE), LIST_NAME).await {
         Seen::Known(list) => {
             let text = list.data.as_ref().and_then(|data| data.get(LIST_KEY));
@@ -96,7 +129,7 @@ async fn listed_accounts(objects: &Objects) -> Result<Option<Vec<Account>>, Stri
 }
 
 /// Returns the Deployments that run under one of `accounts`.
-async fn under(objects: &Objects, accounts: &[Account]) -> Result<Vec<Deployment>, String> {
+pub(super) async fn under(objects: &Objects, accounts: &[Account]) -> Result<Vec<Deployment>, String> {
     let namespaces: BTreeSet<&str> =
         accounts.iter().map(|account| account.namespace.as_str()).collect();
     let lists = namespaces.into_iter().map(|namespace| {
@@ -106,17 +139,6 @@ async fn under(objects: &Objects, accounts: &[Account]) -> Result<Vec<Deployment
     let lists: Result<Vec<_>, String> =
         futures::future::join_all(lists).await.into_iter().collect();
     Ok(lists?.into_iter().flatten().collect())
-}
-
-/// Reads the service accounts of operators: the listed ones, or the account of the only candidate.
-///
-/// # Errors
-/// They could not be read, or there are several candidates and no list.
-pub(in crate::read) async fn accounts(objects: &Objects) -> Result<Vec<Account>, String> {
-    if let Some(accounts) = listed_accounts(objects).await? {
-        return Ok(accounts);
-    }
-    Ok(only_candidate(objects).await?.iter().map(account).collect())
 }
 
 #[cfg(test)]
