@@ -22,6 +22,7 @@ use crate::policy::Policies;
 use crate::postgresql::{GROUP, KIND, PLURAL, Postgresql, VERSION};
 use crate::rules::may_shrink;
 
+mod address;
 mod ask;
 mod capacity;
 mod carried_out;
@@ -232,8 +233,7 @@ impl Reader {
         let asks = |policies: &Policies| policies.backup_max_age.is_some();
         let asked = asks(&policies) || policies.by_old_labels.as_deref().is_some_and(asks);
         if asked && facts.capacity.backup.is_none() && may_shrink(&facts.change) {
-            let objects =
-                Objects { client: self.client.clone(), until, patience: self.deadline };
+            let objects = Objects { client: self.client.clone(), until, patience: self.deadline };
             let operator = futures::future::ready(facts.operator.clone());
             let Postgresql { namespace, name, .. } = &facts.change.new;
             let backup = capacity::backup(&objects, namespace, name, operator).boxed().await;

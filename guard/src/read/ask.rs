@@ -8,7 +8,6 @@
 //! Who may create pods in the namespace decides how many there are and where they seem to be. So
 //! there is a most to ask, and addresses that no pod has are not asked.
 
-use std::net::{IpAddr, Ipv6Addr};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -23,6 +22,7 @@ use crate::duration::exact;
 use crate::facts::{Facts, Health, Live, Member, Seen};
 use crate::patroni::{Answer, State, given_by_another};
 use crate::read::AskWhom;
+use crate::read::address::no_address_of_a_pod;
 use crate::read::rest::{Address, MemberClient, RestRequest, RestResponse};
 
 /// The time that a replica has to reach the leader's position.
@@ -224,36 +224,6 @@ impl Conversation<'_> {
         }
     }
 }
-
-/// Returns the reason why no pod has this address: it leads to this process's own machine, or to
-/// the services of its cloud.
-///
-/// A text that is no address is left to the client.
-fn no_address_of_a_pod(ip: &str) -> Option<String> {
-    let address: IpAddr = ip.parse().ok()?;
-    let of_a_pod = match address.to_canonical() {
-        IpAddr::V4(address) => {
-            let octets = address.octets();
-            !(address.is_loopback()
-                || address.is_link_local()
-                || address.is_unspecified()
-                || address.is_multicast()
-                || address.is_broadcast()
-                || octets.first() == Some(&0))
-        }
-        IpAddr::V6(address) => {
-            let local = address.is_unicast_link_local() || address.is_loopback();
-            !(local || address.is_unspecified() || address.is_multicast() || METADATA.contains(&address))
-        }
-    };
-    (!of_a_pod).then(|| format!("its address is {ip}, which no pod has"))
-}
-
-/// The addresses of clouds' metadata services that are not link-local: those of AWS and of Google.
-const METADATA: [Ipv6Addr; 2] = [
-    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
-    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
-];
 
 /// Decodes the response of `member` of `cluster`. Patroni answers 503 in the same shape where
 /// PostgreSQL does not run.

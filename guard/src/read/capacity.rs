@@ -167,11 +167,7 @@ mod tests {
                 (3, 4),
                 "quotas 1, ranges 1, nodes 3, budgets -, backup -",
             ),
-            (
-                there.clone(),
-                (3, 1),
-                "quotas -, ranges -, nodes -, budgets -, backup -",
-            ),
+            (there.clone(), (3, 1), "quotas -, ranges -, nodes -, budgets -, backup -"),
             (
                 there.clone().seen_whole(),
                 (3, 1),

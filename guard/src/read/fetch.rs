@@ -263,11 +263,8 @@ impl Objects {
             ..ListParams::default()
         };
         let request = Request::new(kind.path.clone());
-        let request = if kind.metadata_only {
-            request.list_metadata(&params)
-        } else {
-            request.list(&params)
-        };
+        let request =
+            if kind.metadata_only { request.list_metadata(&params) } else { request.list(&params) };
         match self.send::<ObjectList<K>>(|| attempt("list", &kind, None), request).await {
             Ok(list) if list.metadata.continue_.as_ref().is_none_or(String::is_empty) => {
                 Ok(OnePage::All(list.items))

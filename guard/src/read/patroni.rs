@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use crate::facts::Seen;
 use crate::object_ref::{Kind, ObjectRef};
 use crate::objects;
-use crate::patroni::{Configuration, LeaderLock, PendingFailover, Store, SyncState};
 use crate::objects::{Layout, spell};
+use crate::patroni::{Configuration, LeaderLock, PendingFailover, Store, SyncState};
 use crate::read::fetch::{Objects, OnePage};
 
 /// The reason for which a state in etcd is not known.
@@ -185,8 +185,8 @@ impl Place<'_> {
         let mut listed: Option<BTreeMap<String, BTreeMap<String, String>>> = match page {
             OnePage::All(all) => {
                 let named = all.into_iter().map(|it| it.metadata);
-                let named = named
-                    .filter_map(|it| Some((it.name?, it.annotations.unwrap_or_default())));
+                let named =
+                    named.filter_map(|it| Some((it.name?, it.annotations.unwrap_or_default())));
                 Some(named.collect())
             }
             OnePage::More | OnePage::Refused => None,
@@ -197,24 +197,20 @@ impl Place<'_> {
         };
         let parts = ["config", "failover", "sync"].map(|part| format!("{cluster}-{part}"));
         let in_list = listed.as_mut().and_then(|listed| listed.remove(leader));
-        let (lock, complete) = match in_list {
-            Some(lock) => (Seen::Known(lock), true),
-            None => {
-                let lock = by_name(leader).await;
-                let complete = lock == Seen::Absent;
-                (lock, complete)
-            }
+        let (lock, complete) = if let Some(lock) = in_list {
+            (Seen::Known(lock), true)
+        } else {
+            let lock = by_name(leader).await;
+            let complete = lock == Seen::Absent;
+            (lock, complete)
         };
-        let [configuration, failover, sync] = match listed.filter(|_| complete) {
-            Some(mut listed) => {
-                parts.map(|part| listed.remove(&part).map_or(Seen::Absent, Seen::Known))
-            }
-            None => {
-                let [configuration, failover, sync] = &parts;
-                let found =
-                    futures::join!(by_name(configuration), by_name(failover), by_name(sync));
-                [found.0, found.1, found.2]
-            }
+        let listed = listed.filter(|_| complete);
+        let [configuration, failover, sync] = if let Some(mut listed) = listed {
+            parts.map(|part| listed.remove(&part).map_or(Seen::Absent, Seen::Known))
+        } else {
+            let [configuration, failover, sync] = &parts;
+            let found = futures::join!(by_name(configuration), by_name(failover), by_name(sync));
+            [found.0, found.1, found.2]
         };
         Ok(Annotations { leader: lock, configuration, failover, sync })
     }
@@ -274,8 +270,7 @@ mod tests {
     /// One list is one moment of all four objects, where four reads were four moments.
     #[tokio::test(start_paused = true)]
     async fn patronis_objects_are_read_in_one_request() {
-        for (plural, store) in
-            [("endpoints", Store::Endpoints), ("configmaps", Store::ConfigMaps)]
+        for (plural, store) in [("endpoints", Store::Endpoints), ("configmaps", Store::ConfigMaps)]
         {
             let there = world(plural);
             let found = read(&there, store).await;

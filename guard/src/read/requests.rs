@@ -68,7 +68,12 @@ fn reviewer(world: &World, members: &Members, known: &KnownOperators) -> Reader 
 type Cost = (usize, usize, usize);
 
 /// Reviews a change as the webhook does, and returns what it read and its cost.
-async fn review(world: &World, reader: &Reader, members: &Members, change: Change) -> (Facts, Cost) {
+async fn review(
+    world: &World,
+    reader: &Reader,
+    members: &Members,
+    change: Change,
+) -> (Facts, Cost) {
     let before = world.requested().len();
     let asked = |members: &Members| members.counts().values().sum::<usize>();
     let asked_before = asked(members);
@@ -169,8 +174,8 @@ async fn each_kind_of_change_reads_only_what_its_rules_need() {
 async fn backup_is_read_only_where_a_policy_asks_for_it() {
     let policy = json!({"apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",
         "metadata": {"namespace": "db", "name": "kept"}, "spec": {"backup": {"maxAge": "24h"}}});
-    let asking =
-        five("endpoints").with("/apis/pgscale.dev/v1alpha1/namespaces/db/scalepolicies/kept", policy);
+    let asking = five("endpoints")
+        .with("/apis/pgscale.dev/v1alpha1/namespaces/db/scalepolicies/kept", policy);
     let members = answering(5);
     let reader = asking.reader(&members);
     let (facts, _) = reader.facts_and_policies(change(5, 4), AskWhom::AsNeeded).await;
@@ -247,7 +252,10 @@ async fn no_review_lists_the_deployments_of_all_namespaces() {
     assert_eq!(searches(&unlisted), 1, "at the start of the process");
     for _ in 0..15 {
         let (facts, _) = review(&unlisted, &reader, &members, change(5, 4)).await;
-        assert_eq!(facts.operator.known().unwrap().deployment.to_string(), format!("deployment {REAL}"));
+        assert_eq!(
+            facts.operator.known().unwrap().deployment.to_string(),
+            format!("deployment {REAL}")
+        );
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     assert_eq!(searches(&unlisted), 1);
@@ -255,8 +263,8 @@ async fn no_review_lists_the_deployments_of_all_namespaces() {
     // A tenant's look-alike is never the operator, and makes it unknown with the next search.
     let mut tenants = testing::operator("postgres-operator");
     tenants["metadata"]["namespace"] = json!("a-tenant");
-    let both = unlisted
-        .with("/apis/apps/v1/namespaces/a-tenant/deployments/postgres-operator", tenants);
+    let both =
+        unlisted.with("/apis/apps/v1/namespaces/a-tenant/deployments/postgres-operator", tenants);
     searching.abort();
     let reader = reviewer(&both, &members, &known);
     let searching = tokio::spawn(known.clone().keep_searching(reader.client.clone()));
@@ -328,32 +336,4 @@ async fn thousand_pods_with_the_clusters_labels_cost_a_bounded_number_of_request
     let members = answering(200);
     led.reader(&members).facts(change(200, 160), AskWhom::AsNeeded).await;
     assert!(members.counts().contains_key("acid-a-150"), "{:?}", members.counts());
-}
-
-#[tokio::test(start_paused = true)]
-async fn address_that_no_pod_has_is_not_asked() {
-    for (ip, asked) in [
-        ("127.0.0.1", false),
-        ("0.0.0.0", false),
-        ("169.254.169.254", false),
-        ("224.0.0.1", false),
-        ("::1", false),
-        ("::ffff:127.0.0.1", false),
-        ("::ffff:169.254.169.254", false),
-        ("fe80::1", false),
-        ("fd00:ec2::254", false),
-        ("10.244.0.14", true),
-        ("192.168.3.4", true),
-        ("100.64.0.9", true),
-        ("fd12::1", true),
-    ] {
-        let there = five("endpoints")
-            .edit(&core("pods", "acid-a-4"), |pod| pod["status"]["podIP"] = json!(ip));
-        let members = answering(5);
-        let facts = there.reader(&members).facts(change(5, 3), AskWhom::AsNeeded).await;
-        assert_eq!(members.counts().contains_key("acid-a-4"), asked, "{ip}");
-        if let Live::Silent(why) = &facts.member("acid-a-4").unwrap().live {
-            assert_eq!(*why, format!("its address is {ip}, which no pod has"));
-        }
-    }
 }

@@ -85,19 +85,21 @@ pub(super) async fn workload(
         let right = (&layout.selector, layout.store) == (&guess.selector, guess.store);
         match early.filter(|_| right) {
             Some(shared) => shared,
-            None => patroni::shared(objects, namespace, name, layout).await,
+            None => patroni::shared(objects, namespace, name, layout).boxed().await,
         }
     };
-    let nodes = needed.nodes.then(|| async {
+    let bare =
+        |set: &Seen<StatefulSet>| set.known().map(|set| Template::of(set, &[])).unwrap_or_default();
+    let nodes = async {
         let known = known.clone().await;
-        let bare = known.0.known().map(|set| Template::of(set, &[])).unwrap_or_default();
-        capacity::nodes(objects, &bare).await
-    });
-    let budgets = needed.disruption_budgets.then(|| async {
+        capacity::nodes(objects, &bare(&known.0)).await
+    };
+    let nodes = needed.nodes.then_some(nodes);
+    let budgets = async {
         let known = known.clone().await;
-        let bare = known.0.known().map(|set| Template::of(set, &[])).unwrap_or_default();
-        capacity::disruption_budgets(objects, namespace, &bare, &known.1).await
-    });
+        capacity::disruption_budgets(objects, namespace, &bare(&known.0), &known.1).await
+    };
+    let budgets = needed.disruption_budgets.then_some(budgets);
     let (known, claims, pods, patroni, nodes, budgets) = futures::join!(
         known.clone(),
         claims.boxed(),
@@ -144,8 +146,8 @@ type Placed = (Vec<Pod>, BTreeMap<String, NodeState>);
 /// Reads the pods with the cluster's labels, and their nodes: all nodes where the change needs them,
 /// else those of pods that are not well.
 ///
-/// Kubernetes marks the pods of a node that it has lost as not ready (`markPodsNotReady`,
-/// pkg/controller/nodelifecycle/node_lifecycle_controller.go).
+/// Kubernetes marks the pods of a node that it has lost as not ready (`MarkPodsNotReady`,
+/// `pkg/controller/nodelifecycle/node_lifecycle_controller.go`).
 async fn read_pods(
     objects: &Objects,
     namespace: &str,

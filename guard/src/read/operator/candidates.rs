@@ -129,7 +129,10 @@ pub(super) async fn listed_accounts(objects: &Objects) -> Result<Option<Vec<Acco
 }
 
 /// Returns the Deployments that run under one of `accounts`.
-pub(super) async fn under(objects: &Objects, accounts: &[Account]) -> Result<Vec<Deployment>, String> {
+pub(super) async fn under(
+    objects: &Objects,
+    accounts: &[Account],
+) -> Result<Vec<Deployment>, String> {
     let namespaces: BTreeSet<&str> =
         accounts.iter().map(|account| account.namespace.as_str()).collect();
     let lists = namespaces.into_iter().map(|namespace| {

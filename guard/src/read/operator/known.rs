@@ -113,8 +113,8 @@ impl KnownOperators {
     async fn look(&self, objects: &Objects) -> Result<Look, String> {
         let asked = Instant::now();
         let held = tokio::time::timeout_at(objects.until, self.0.look.lock()).await;
-        let mut held =
-            held.map_err(|_| format!("the operators: no answer within {}", exact(objects.patience)))?;
+        let mut held = held
+            .map_err(|_| format!("the operators: no answer within {}", exact(objects.patience)))?;
         let recent = |look: &&Look| look.began >= asked || look.began.elapsed() <= MAX_AGE;
         if let Some(look) = held.as_ref().filter(recent) {
             return Ok(look.clone());
@@ -131,15 +131,12 @@ impl KnownOperators {
 
     async fn take_look(&self, objects: &Objects) -> Result<Look, String> {
         let began = Instant::now();
-        let (accounts, deployments) = match listed_accounts(objects).await? {
-            Some(accounts) => {
-                let deployments = under(objects, &accounts).await?;
-                (accounts, deployments)
-            }
-            None => {
-                let deployments = self.only_candidate(objects).await?;
-                (deployments.iter().map(account).collect(), deployments)
-            }
+        let (accounts, deployments) = if let Some(accounts) = listed_accounts(objects).await? {
+            let deployments = under(objects, &accounts).await?;
+            (accounts, deployments)
+        } else {
+            let deployments = self.only_candidate(objects).await?;
+            (deployments.iter().map(account).collect(), deployments)
         };
         let found = Found::of(objects, &deployments, None).await;
         Ok(Look { began, accounts: Arc::new(accounts), found: Arc::new(found) })
