@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -25,13 +25,17 @@ use kube::core::Status;
 use kube::core::admission::{AdmissionResponse, Operation};
 use pgscale_guard::duration::exact;
 use pgscale_guard::postgresql::{GROUP, KIND, PLURAL, VERSION};
-use pgscale_guard::read::{AskWhom, MemberClient, Operators, ReadScope, Reader, machine_time};
+use pgscale_guard::read::{
+    AskWhom, KnownOperators, MemberClient, Operators, ReadScope, Reader, machine_time,
+};
 use pgscale_guard::rules::after_switchover;
 use pgscale_guard::{Change, evaluate};
 use tokio::time::Instant;
 
 use crate::admit::deadlines::Deadlines;
 use crate::admit::decision::{CANNOT_BE_JUDGED, Decision, Fallback, JudgedChange};
+pub(crate) use crate::admit::limits::Limits;
+use crate::admit::limits::{Busy, Lending, Place};
 use crate::admit::request::{
     CountWrite, Exemption, Question, STATEFUL_SETS, asks_after_switchover, change_of_scale,
     exemption,
@@ -47,6 +51,7 @@ mod advice;
 mod budget;
 mod deadlines;
 mod decision;
+mod limits;
 mod object;
 mod refusal;
 mod request;
@@ -79,6 +84,10 @@ pub(crate) struct Admission {
     pub(crate) events: Events,
     /// The counters.
     pub(crate) metrics: Arc<Metrics>,
+    /// The budget of all reviews together.
+    pub(crate) limits: Limits,
+    /// The operators, which reviews share.
+    pub(crate) operators: KnownOperators,
     /// The admitted changes that are looked at again.
     pub(crate) watch: Watch,
     /// The installation's `growFailurePolicy`, for growth and new clusters that cannot be judged.
@@ -101,6 +110,12 @@ async fn validate(
         tracing::warn!(%status, why, "refused a request that is no review");
         (status, why + "\n").into_response()
     };
+    let deadlines = Deadlines::of(query.as_deref(), started);
+    let place = admission.limits.place(deadlines.start).await;
+    let length = body.size_hint().exact();
+    let Ok(room) = admission.limits.room(length, deadlines.verdict).await else {
+        return malformed(StatusCode::SERVICE_UNAVAILABLE, Busy::WHY.to_owned());
+    };
     let body = match tokio::time::timeout(BODY_TIME, whole(body)).await {
         Ok(Ok(body)) => body,
         Ok(Err((status, why))) => return malformed(status, why),
@@ -112,12 +127,11 @@ async fn validate(
     match read(&body) {
         Ok((review, question)) => {
             // Everything that is judged is decoded by now, and the live reads may take seconds.
-            drop(body);
-            let deadlines = Deadlines::of(query.as_deref(), started);
+            drop((body, room));
             let decision = match question {
                 Ok(question) => {
                     let moved = asks_after_switchover(&review);
-                    admission.decide(question, moved, deadlines).await
+                    admission.decide(question, moved, deadlines, place).await
                 }
                 Err(why) => Decision::Unjudged { why, fallback: Fallback::Refuse },
             };
@@ -194,10 +208,25 @@ fn respond(response: AdmissionResponse) -> Response {
 }
 
 impl Admission {
-    /// Decides about a question, within its deadlines and whatever happens.
-    async fn decide(&self, question: Question, moved: bool, deadlines: Deadlines) -> Decision {
+    /// Decides about a question, within its deadlines and whatever happens. Without a place it says
+    /// that it is busy.
+    async fn decide(
+        &self,
+        question: Question,
+        moved: bool,
+        deadlines: Deadlines,
+        place: Result<Place, Busy>,
+    ) -> Decision {
         let fallback = self.fallback(&question);
-        let judged = AssertUnwindSafe(self.judge(question, moved, deadlines)).catch_unwind();
+        if let Question::Nothing(why) = question {
+            return Decision::NothingToJudge(why);
+        }
+        let Ok(place) = place else {
+            return Decision::Unjudged { why: Busy::WHY.to_owned(), fallback };
+        };
+        // Boxed: a review that waits for its place would be as large as one that is judged.
+        let judged = self.judge(question, moved, deadlines, place).boxed();
+        let judged = AssertUnwindSafe(judged).catch_unwind();
         match tokio::time::timeout_at(deadlines.verdict, judged).await {
             Ok(Ok(decision)) => decision,
             Ok(Err(panic)) => Decision::Unjudged { why: internal(panic.as_ref()), fallback },
@@ -229,7 +258,13 @@ impl Admission {
 
     /// Judges a question; with the leader `moved` to a kept member where the API server will store
     /// nothing and the writer asks for the verdict after a switchover.
-    async fn judge(&self, question: Question, moved: bool, deadlines: Deadlines) -> Decision {
+    async fn judge(
+        &self,
+        question: Question,
+        moved: bool,
+        deadlines: Deadlines,
+        place: Place,
+    ) -> Decision {
         let change = match question {
             Question::Nothing(why) => return Decision::NothingToJudge(why),
             Question::PastTheOperator(write) => {
@@ -247,10 +282,11 @@ impl Admission {
                 Err(decision) => return decision,
             },
         };
-        let reader = self.reader(deadlines);
-        let written = change.clone();
-        let (facts, mut policies) =
-            tokio::join!(reader.facts(change, AskWhom::AsNeeded), reader.policies(&written));
+        // Held until the end, and lent to another review while this one waits for members.
+        let place = Arc::new(place);
+        let ask = Lending { inner: Arc::clone(&self.ask), place: Arc::clone(&place) };
+        let reader = Reader { ask: Arc::new(ask), ..self.reader(deadlines) };
+        let (facts, mut policies) = reader.facts_and_policies(change, AskWhom::AsNeeded).await;
         if self.growth == FailurePolicy::Fail {
             policies = policies.failing_growth_closed();
         }
@@ -258,7 +294,7 @@ impl Admission {
         let mut verdict = evaluate(&facts, &policies);
         if !verdict.allows() {
             // Overrides are read only now, because nearly every change needs none.
-            policies.overrides = self.reader(deadlines).overrides(&written.new).await;
+            policies.overrides = self.reader(deadlines).overrides(&facts.change.new).await;
             verdict = evaluate(&facts, &policies);
         }
         let leader = match &facts {
@@ -266,6 +302,7 @@ impl Admission {
             Cow::Borrowed(_) => None,
         };
         let judged = JudgedChange::new(&facts, &policies, verdict);
+        drop(place);
         Decision::Judged(Box::new(JudgedChange { assumed_leader: leader, ..judged }))
     }
 
@@ -307,7 +344,7 @@ impl Admission {
             ask: Arc::clone(&self.ask),
             deadline: deadlines.time_to_read(),
             breadth: ReadScope::Review,
-            operators: Operators::Listed,
+            operators: Operators::Known(self.operators.clone()),
             clock: machine_time,
         }
     }

@@ -72,6 +72,10 @@ pub(crate) struct Metrics {
     reloads: Family<Result, Counter>,
     look_alikes: Gauge,
     registered: Gauge,
+    reviews: Gauge,
+    reviews_waiting: Gauge,
+    reviews_waited: Counter,
+    reviews_busy: Counter,
     watches: Gauge,
     watches_ended: Family<Result, Counter>,
     leaders_condemned: Counter,
@@ -158,6 +162,30 @@ impl Metrics {
             "1 where the webhook's registration is there, 0 where it is missing or not looked at yet",
             registered.clone(),
         );
+        let reviews = Gauge::default();
+        registry.register(
+            "reviews_in_flight",
+            "Reviews that are worked on, or wait for members",
+            reviews.clone(),
+        );
+        let reviews_waiting = Gauge::default();
+        registry.register(
+            "reviews_waiting",
+            "Reviews that wait because too many are worked on",
+            reviews_waiting.clone(),
+        );
+        let reviews_waited = Counter::default();
+        registry.register(
+            "reviews_waited",
+            "Reviews that had to wait because too many were worked on",
+            reviews_waited.clone(),
+        );
+        let reviews_busy = Counter::default();
+        registry.register(
+            "reviews_busy",
+            "Reviews that waited in vain and were answered without a verdict",
+            reviews_busy.clone(),
+        );
         let watches = Gauge::default();
         registry.register(
             "watched_changes",
@@ -204,6 +232,10 @@ impl Metrics {
             reloads,
             look_alikes,
             registered,
+            reviews,
+            reviews_waiting,
+            reviews_waited,
+            reviews_busy,
             watches,
             watches_ended,
             leaders_condemned,
@@ -265,6 +297,22 @@ impl Metrics {
     /// Records whether the API server has the webhook's registration.
     pub(crate) fn registered(&self, present: bool) {
         self.registered.set(i64::from(present));
+    }
+
+    /// Records the number of reviews that are in flight, and of those that wait.
+    pub(crate) fn reviews(&self, in_flight: usize, waiting: usize) {
+        self.reviews.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
+        self.reviews_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a review that has to wait.
+    pub(crate) fn waited(&self) {
+        self.reviews_waited.inc();
+    }
+
+    /// Counts a review that waited in vain.
+    pub(crate) fn busy(&self) {
+        self.reviews_busy.inc();
     }
 
     /// Records the number of changes that are watched.

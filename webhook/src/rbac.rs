@@ -194,8 +194,10 @@ fn permissions() -> Vec<PolicyRule> {
             &["list"],
         ),
         rule("apps", &["statefulsets"], &["get"]),
-        rule("apps", &["deployments"], &["list"]),
-        rule("", &["nodes", "namespaces", "endpoints", "configmaps"], &["get"]),
+        rule("apps", &["deployments"], &["get", "list"]),
+        rule("", &["nodes", "namespaces"], &["get"]),
+        // Patroni's objects in one list, and by name where their labels are others.
+        rule("", &["endpoints", "configmaps"], &["get", "list"]),
         rule("", &["pods", "persistentvolumeclaims", "resourcequotas", "limitranges"], &["list"]),
         rule("batch", &["cronjobs"], &["get"]),
         rule("events.k8s.io", &["events"], &["create", "patch"]),

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use pgscale_guard::read::Direct;
+use pgscale_guard::read::{Direct, KnownOperators};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tower::limit::ConcurrencyLimitLayer;
 
 use crate::admit::{self, Admission, Watch};
 use crate::args::{LogFormat, Serve};
@@ -25,6 +27,10 @@ use crate::server::clients::Clients;
 use crate::server::{Limiter, Limits, Phase, Port, Server};
 use crate::{listen, look_alikes};
 
+/// The most requests that reviews make to the API server at the same time. Each of them takes a
+/// connection, because HTTP/1.1 has one request at a time on each.
+const REQUESTS: usize = 64;
+
 /// Answers reviews until SIGTERM.
 ///
 /// # Errors
@@ -34,7 +40,7 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
     start_log(&arguments);
     let mut signals = Signals::new()?;
     let metrics = Arc::new(Metrics::new());
-    let client = client(&arguments).await?;
+    let client = client(&arguments, None).await?;
     let (source, caller) = source(&arguments, &client)?;
     let certificates = Certificates::none();
     let events = Events::new(client.clone(), Arc::clone(&metrics));
@@ -71,8 +77,12 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
         metrics: Arc::clone(&metrics),
     };
     tokio::spawn(probes.run());
+    let operators = KnownOperators::default();
+    tokio::spawn(operators.clone().keep_searching(client.clone()));
     let admission = Admission {
-        client,
+        client: self::client(&arguments, Some(REQUESTS)).await?,
+        limits: admit::Limits::new(Arc::clone(&metrics)),
+        operators,
         ask: Arc::new(Direct),
         events: events.clone(),
         metrics: Arc::clone(&metrics),
@@ -123,7 +133,8 @@ fn start_log(arguments: &Serve) {
     }
 }
 
-async fn client(arguments: &Serve) -> Result<Client> {
+/// Returns a client of the API server that makes at most this number of requests at the same time.
+async fn client(arguments: &Serve, most: Option<usize>) -> Result<Client> {
     let mut config = match &arguments.kubeconfig {
         Some(file) => {
             let kubeconfig = Kubeconfig::read_from(file)
@@ -139,7 +150,12 @@ async fn client(arguments: &Serve) -> Result<Client> {
     // Reviews have deadlines of their own. These bound Events and certificates.
     config.connect_timeout = Some(Duration::from_secs(5));
     config.read_timeout = Some(Duration::from_secs(30));
-    Client::try_from(config).context("failed to make a client of the API server")
+    let client =
+        ClientBuilder::try_from(config).context("failed to make a client of the API server")?;
+    Ok(match most {
+        Some(most) => client.with_layer(&ConcurrencyLimitLayer::new(most)).build(),
+        None => client.build(),
+    })
 }
 
 /// Returns the rule by which client certificates are accepted, and keeps it fresh; `None` where

@@ -9,9 +9,14 @@ use crate::duration;
 /// The API server's own default, where it does not say how long it waits.
 const DEFAULT_TIME: Duration = Duration::from_secs(10);
 
+/// The time that live reads need on a busy machine, one silent member left out.
+const SHORTEST: Duration = Duration::from_secs(1);
+
 /// The ends of the parts of a review, so that the webhook answers before the API server gives up.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadlines {
+    /// The latest time at which the live reads may begin. From then on they would be cut off.
+    pub(super) start: Instant,
     /// The end of the live reads.
     pub(super) reads: Instant,
     /// The end of the wait for a verdict.
@@ -30,14 +35,15 @@ impl Deadlines {
         // A fifth is left for the way to the API server and back, and for a machine that is busy
         // with other work.
         let margin = (time / 5).clamp(Duration::from_millis(50), Duration::from_secs(1));
-        let reads = started + time.saturating_sub(margin);
-        Self { reads, verdict: reads + margin / 2 }
+        let to_read = time.saturating_sub(margin);
+        let reads = started + to_read;
+        Self { start: reads - SHORTEST.min(to_read / 2), reads, verdict: reads + margin / 2 }
     }
 
     /// Returns the deadlines of reads that end within `time` from now.
     pub(super) fn within(time: Duration) -> Self {
-        let reads = Instant::now() + time;
-        Self { reads, verdict: reads }
+        let start = Instant::now();
+        Self { start, reads: start + time, verdict: start + time }
     }
 
     /// Returns the time that is left for live reads.
@@ -54,13 +60,13 @@ mod tests {
     fn answer_comes_before_the_api_server_stops_waiting() {
         let now = Instant::now();
         let times = |query: Option<&str>| {
-            let deadlines = Deadlines::of(query, now);
-            ((deadlines.reads - now).as_millis(), (deadlines.verdict - now).as_millis())
+            let Deadlines { start, reads, verdict } = Deadlines::of(query, now);
+            [start, reads, verdict].map(|time| (time - now).as_millis())
         };
-        assert_eq!(times(Some("timeout=5s")), (4000, 4500));
-        assert_eq!(times(Some("a=b&timeout=1s")), (800, 900));
-        assert_eq!(times(Some("timeout=30s")), (29_000, 29_500));
-        assert_eq!(times(Some("timeout=soon")), (9000, 9500));
-        assert_eq!(times(None), (9000, 9500));
+        assert_eq!(times(Some("timeout=5s")), [3000, 4000, 4500]);
+        assert_eq!(times(Some("a=b&timeout=1s")), [400, 800, 900]);
+        assert_eq!(times(Some("timeout=30s")), [28_000, 29_000, 29_500]);
+        assert_eq!(times(Some("timeout=soon")), [8000, 9000, 9500]);
+        assert_eq!(times(None), [8000, 9000, 9500]);
     }
 }

@@ -17,6 +17,7 @@ use super::testing::{create, object, scale, update};
 use super::*;
 
 mod after_switchover;
+mod busy;
 mod decoding;
 mod fake;
 mod growth;
@@ -261,7 +262,16 @@ async fn panic_in_a_review_is_answered_by_a_refusal() {
     let events = Events::new(client.clone(), Arc::clone(&metrics));
     let growth = FailurePolicy::default();
     let watch = Watch::new(Arc::clone(&metrics));
-    let admission = Admission { client, ask: Arc::new(Panic), events, metrics, watch, growth };
+    let admission = Admission {
+        limits: Limits::new(Arc::clone(&metrics)),
+        operators: KnownOperators::default(),
+        client,
+        ask: Arc::new(Panic),
+        events,
+        metrics,
+        watch,
+        growth,
+    };
     let answer = ask(&admission, &update(&object(5), &object(2))).await;
     assert_eq!((&answer["allowed"], &answer["status"]["code"]), (&json!(false), &json!(403)));
     insta::assert_snapshot!(answer["status"]["message"].as_str().unwrap(), @"pgscale cannot judge this change: pgscale itself failed (staged). Please report it");

@@ -176,10 +176,9 @@ async fn findings_are_byte_equal_to_those_of_the_guard() {
                 let cluster = Postgresql::of(&object(5)).unwrap();
                 let change = Change { dry_run: moved, ..Change::of_count(cluster, to) };
                 let question = Question::Write(Box::new(change.clone()));
-                let Decision::Judged(decided) = admission.judge(question, moved, deadlines).await
-                else {
-                    panic!("{to}: nothing is judged")
-                };
+                let place = admission.limits.place(deadlines.start).await.unwrap();
+                let decided = admission.judge(question, moved, deadlines, place).await;
+                let Decision::Judged(decided) = decided else { panic!("{to}: nothing is judged") };
                 let reader = admission.reader(deadlines);
                 let policies = reader.policies(&change).await;
                 let facts = reader.facts(change, AskWhom::AsNeeded).await;

@@ -41,6 +41,9 @@ impl FakeApiServer {
             "scaleoverrides" => (200, list(&self.overrides)),
             "persistentvolumeclaims" => (200, list(&self.claims)),
             "deployments" if self.operator.is_some() => (200, list(&[deployment()])),
+            "postgres-operator" if path.contains("/deployments/") && self.operator.is_some() => {
+                (200, deployment())
+            }
             "postgres-operator" if path.contains("/configmaps/") && self.operator.is_some() => {
                 let metadata = json!({"namespace": "default", "name": "postgres-operator"});
                 (200, json!({"metadata": metadata, "data": self.operator}))
@@ -75,8 +78,16 @@ impl FakeApiServer {
         let metrics = Arc::new(Metrics::new());
         let events = Events::new(client.clone(), Arc::clone(&metrics));
         let watch = Watch::new(Arc::clone(&metrics));
-        let growth = self.growth;
-        Admission { client, ask: Arc::new(Silence), events, metrics, watch, growth }
+        Admission {
+            limits: Limits::new(Arc::clone(&metrics)),
+            operators: KnownOperators::default(),
+            client,
+            ask: Arc::new(Silence),
+            events,
+            metrics,
+            watch,
+            growth: self.growth,
+        }
     }
 
     /// Returns the bodies of the requests for one kind.
