@@ -6,7 +6,7 @@ use hyper::Method;
 use pgscale_tests::cluster::{Cluster, TIMEOUT};
 use pgscale_tests::operator::{Reach, Settings};
 use pgscale_tests::patroni::rest;
-use pgscale_tests::proof::admission::{annotate, stop_annotating};
+use pgscale_tests::proof::admission::{ANNOTATION, annotate, stop_annotating};
 use pgscale_tests::wait::{Attempt, until};
 use pgscale_tests::writer::Writer;
 use serde_json::json;
@@ -27,23 +27,25 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// Checks that a plain patch to `to` is refused because the leader would be deleted, and changes
-/// nothing.
-async fn refused(cluster: &Cluster, to: u32) -> Result<()> {
+/// Checks that a plain patch to `to` is refused because the leader would be deleted, with `mention`
+/// in the answer, and changes nothing.
+async fn refused(cluster: &Cluster, to: u32, mention: &str) -> Result<()> {
     let before = State::of(cluster).await?;
     let said = cluster.patch(to.into()).await?;
     ensure!(said.code == Some(1) && said.stderr.contains("- leader-condemned: "), "{said:?}");
+    ensure!(said.stderr.contains(mention), "{mention} is not named: {said:?}");
     let after = State::of(cluster).await?;
     ensure!(after == before, "refused, but changed: {before:?}, then {after:?}");
     Ok(())
 }
 
-/// The leader is on 2. Checks that a plain edit is refused, and that the plugin scales to 2.
-async fn moved_first(ctx: &TestCtx, cluster: &Cluster) -> Result<()> {
+/// Moves the leader to 2. Checks that a plain edit is refused with `mention` in the answer, and that
+/// the plugin scales to 2.
+async fn moved_first(ctx: &TestCtx, cluster: &Cluster, mention: &str) -> Result<()> {
     cluster.move_leader_to(2).await?;
     let writer = Writer::start(ctx.bed.client(), &cluster.namespace, NAME).await?;
     acknowledged(&writer, WARM).await?;
-    refused(cluster, 2).await?;
+    refused(cluster, 2, mention).await?;
     with_plugin::down(cluster, writer, 2, Expected::Shrinks).await?;
     Ok(())
 }
@@ -62,11 +64,11 @@ async fn annotated(ctx: TestCtx) -> Result<()> {
 async fn twice(ctx: &TestCtx) -> Result<()> {
     guarding::guarded(ctx).await?;
     let cluster = Cluster::create(&ctx.bed, &ctx.namespace, NAME, 3, json!({})).await?;
-    moved_first(ctx, &cluster).await?;
+    moved_first(ctx, &cluster, ANNOTATION).await?;
     // The operator replaces the StatefulSet at every change, and so it does at the next one.
     guarding::admitted(&cluster, 3).await?;
     cluster.converged(3).await?;
-    moved_first(ctx, &cluster).await.context("the second time")
+    moved_first(ctx, &cluster, ANNOTATION).await.context("the second time")
 }
 
 async fn unreachable(ctx: TestCtx) -> Result<()> {
@@ -74,7 +76,7 @@ async fn unreachable(ctx: TestCtx) -> Result<()> {
     let cluster = Cluster::create(&ctx.bed, &ctx.namespace, NAME, 3, json!({})).await?;
     let cut_off = Settings { patroni: Reach::CutOff, ..Settings::default() };
     ctx.bed.operator().lock().await.start(&cut_off).await?;
-    let tried = moved_first(&ctx, &cluster).await;
+    let tried = moved_first(&ctx, &cluster, "acid-hand-2").await;
     // Other tests expect the default, also after a failure of this one.
     ctx.bed.operator().lock().await.start(&Settings::default()).await?;
     tried?;
