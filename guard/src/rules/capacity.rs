@@ -44,7 +44,9 @@ class are judged only where the claims name their class. Pods that are replaced 
 reshapes them are not counted. Services, secrets and the pooler are not counted: they do not grow with the
 instances.
 
-A repair of members that run is only warned of. Where none runs, as at zero, nothing excuses it.
+A repair of members that run is only warned of: it asks for no pod that the StatefulSet does not ask for, or
+it keeps the leader, and a refusal would cost members that are there. Where none runs, as at zero, nothing
+excuses it.
 
 Way out: ask for the number that fits, which the denial names, or have the quota raised.
 
@@ -175,7 +177,7 @@ run stay as they are: the pod is never made, and the operator says Running.
 
 Judged is one new member, after the LimitRange's own defaults have filled in what its containers do not say. A
 claim is judged only where one will be made: a kept one stays as it is. A repair of members that run is only
-warned of. Where none runs, as at zero, nothing excuses it.
+warned of, as by quota-headroom. Where none runs, as at zero, nothing excuses it.
 
 Signals: the namespace's LimitRanges; the pod and the claims as quota-headroom sees them.
 

@@ -39,7 +39,8 @@ hand and stand in neither place are not seen here; they go with the leader in an
 
 Way out: `kubectl pgscale down NAME --to N`, or `kubectl pgscale switchover NAME --for N`. Both ask the leader
 and the candidate by SQL, and move the leader only when every such slot is on the candidate and safe to use
-there. They name the slots that were made by hand.
+there. They name the slots that were made by hand. No policy and no override lifts that wait: a slot whose
+changes are not needed is taken out of `spec.patroni.slots`.
 
 Upstream: _ensure_logical_slots_primary, copy_logical_slots and _ready_logical_slots,
 patroni/postgresql/slots.py; _get_permanent_slots, patroni/dcs/__init__.py.",

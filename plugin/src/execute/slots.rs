@@ -59,7 +59,8 @@ pub(crate) struct LogicalSlots {
 }
 
 impl LogicalSlots {
-    /// Waits until the candidate holds every logical slot of the leader that Patroni keeps.
+    /// Waits until the candidate holds every logical slot of the leader that Patroni keeps, and not
+    /// beyond the time that a person gave.
     ///
     /// # Errors
     /// They are not there in time, or the slots could not be read where there are some.
@@ -69,7 +70,8 @@ impl LogicalSlots {
         facts: &Facts,
         wanted: &LeaderMove,
     ) -> Result<(), Failure> {
-        let deadline = Instant::now() + session.pace.slots;
+        let start = Instant::now();
+        let deadline = session.pace.by(session.pace.slots);
         let mut waiting = Waiting::begin(session);
         let mut begun = false;
         loop {
@@ -79,7 +81,7 @@ impl LogicalSlots {
                 Err(why) => vec![why],
             };
             if Instant::now() >= deadline {
-                let after = format!(" after {}", human(session.pace.slots));
+                let after = format!(" after {}", human(start.elapsed()));
                 return Err(refused(session, facts, wanted, &missing, &after));
             }
             if !begun {

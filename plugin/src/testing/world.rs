@@ -417,7 +417,8 @@ impl World {
             stable: Duration::from_millis(20),
             switchover: Duration::from_secs(1),
             confirm: Duration::from_secs(2),
-            slots: Duration::from_millis(300),
+            // Longer than any test takes: the tests of this wait give a time of their own.
+            slots: Duration::from_secs(20),
             follow: Duration::from_millis(300),
             lost_answer: Duration::from_millis(50),
             sample: Duration::from_millis(1),

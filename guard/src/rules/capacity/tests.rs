@@ -412,7 +412,8 @@ pub(super) fn too_few_wal_senders() {
     ");
 }
 
-/// At zero no member runs that a change could rescue: what is never made never starts.
+/// A refusal would cost members that run, for the sake of a pod that is asked for already. At zero
+/// no member runs that a change could rescue: what is never made never starts.
 #[test]
 fn no_room_is_excused_only_where_members_run() {
     let full = |facts| under(facts, vec![quota("small", &[("pods", "0", "1")])]);
@@ -426,6 +427,13 @@ fn no_room_is_excused_only_where_members_run() {
     assert_eq!(denied(&full(asleep(3))), ["quota-headroom"]);
     assert_eq!(denied(&full(asleep(1))), Vec::<&str>::new(), "there is room for one");
     assert_eq!(denied(&forbidden(asleep(3))), ["limit-range"]);
+    // A change that was not applied is cancelled: the StatefulSet asks for -4 as before.
+    let cancelled = sized(5, 5).without(4).with_count(3, 5);
+    assert_eq!(denied(&full(forbidden(cancelled))), Vec::<&str>::new());
+    // Every pod that the count adds is there, and -0 was asked for before.
+    let keeping = sized(5, 5).without(0).with_leader(1).with_count(2, 5);
+    let keeping = keeping.with_stateful_set(|set| set.replicas = 2);
+    assert_eq!(denied(&full(forbidden(keeping))), Vec::<&str>::new());
     // -0 cannot come back, and the way back to 5 still keeps the leader on -4.
     let stuck = sized(5, 5).with_leader(4).without(0).with_count(2, 5);
     let stuck = stuck.with_stateful_set(|set| set.replicas = 2);

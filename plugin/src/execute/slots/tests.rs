@@ -1,3 +1,5 @@
+use serde_json::json;
+
 use super::*;
 use crate::testing::{World, facts, run};
 
@@ -128,10 +130,18 @@ async fn the_leader_waits_for_its_logical_slots() {
 #[tokio::test]
 async fn the_leader_stays_where_the_candidate_never_gets_a_slot() {
     for (line, candidate, reason) in [
-        ("down acid-a --to 2 --yes", Ok(printed(None, None)), "cdc: not on acid-a-0 yet"),
-        ("switchover acid-a --for 2", Ok(printed(None, None)), "cdc: not on acid-a-0 yet"),
         (
-            "switchover acid-a --to acid-a-0",
+            "down acid-a --to 2 --yes --timeout 300ms",
+            Ok(printed(None, None)),
+            "cdc: not on acid-a-0 yet",
+        ),
+        (
+            "switchover acid-a --for 2 --timeout 300ms",
+            Ok(printed(None, None)),
+            "cdc: not on acid-a-0 yet",
+        ),
+        (
+            "switchover acid-a --to acid-a-0 --timeout 300ms",
             Err("psql: error: connection refused"),
             "the replication slots of acid-a-0 could not be read: psql: error: connection refused",
         ),
@@ -150,7 +160,7 @@ async fn the_leader_stays_where_the_candidate_never_gets_a_slot() {
         ASKED,
         Err("pods/exec is not permitted"),
     );
-    let (_, code, _) = run(&blind, "down acid-a --to 2 --yes", None).await;
+    let (_, code, _) = run(&blind, "down acid-a --to 2 --yes --timeout 300ms", None).await;
     assert_eq!((code, blind.leader(), blind.declared()), (3, 2, 3));
 }
 
@@ -180,4 +190,29 @@ async fn a_standby_cluster_has_no_logical_slots_to_wait_for() {
     let world = with_slot(true).standby_cluster();
     let (screen, code, why) = run(&world, "switchover acid-a --to acid-a-0", None).await;
     assert_eq!((code, world.leader()), (0, 0), "{why}{}", screen.stderr());
+}
+
+/// Without a time that a person gave it lasts for minutes.
+#[tokio::test]
+async fn the_wait_for_slots_ends_with_the_time_that_was_given() {
+    for line in ["down acid-a --to 2 --yes --timeout 1s", "switchover acid-a --for 2 --timeout 1s"]
+    {
+        let world = with_slot(true).printing(0, ASKED, Ok(&printed(None, None)));
+        let (_, code, why) = run(&world, line, None).await;
+        assert_eq!((code, world.leader(), world.declared()), (3, 2, 3), "{line}: {why}");
+        assert!(why.contains("cdc: not on acid-a-0 yet"), "{line}: {why}");
+        assert!(!why.contains("after 20s"), "{line}: {why}");
+    }
+}
+
+/// The rule warns of what a plain edit does. The plugin's wait is no finding that can be lowered.
+#[tokio::test]
+async fn no_policy_lifts_the_wait_for_slots() {
+    let world = with_slot(true)
+        .platform_policy("all", &json!({"rules": {"logical-slots": "Ignore"}}))
+        .printing(0, ASKED, Ok(&printed(None, None)));
+    let line = "down acid-a --to 2 --yes --timeout 300ms";
+    let (screen, code, why) = run(&world, line, None).await;
+    assert_eq!((code, world.leader(), world.declared()), (3, 2, 3), "{why}{}", screen.stderr());
+    assert!(why.contains("cdc: not on acid-a-0 yet"), "{why}");
 }
