@@ -28,7 +28,14 @@ impl Programs {
     pub fn build() -> Result<Self> {
         let step = Step::begin("building kubectl-pgscale and pgscale-webhook");
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo)
+        let mut command = Command::new(cargo);
+        // A change of these makes cargo build everything above `ring` again, whose build script
+        // reads them: here, and then in the next build of the tests.
+        for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_a_package))
+        {
+            command.env_remove(name);
+        }
+        let mut build = command
             .args(["build", "--quiet", "--package", "kubectl-pgscale", "--package"])
             .args(["pgscale-webhook", "--message-format", "json-render-diagnostics"])
             .args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")])
@@ -56,6 +63,11 @@ impl Programs {
     }
 }
 
+/// Returns whether cargo sets the environment variable `name` for the tests of one package.
+fn of_a_package(name: &str) -> bool {
+    ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// Returns the executable that a line of cargo's JSON reports for the program `name`.
 fn artifact(message: &str, name: &str) -> Option<PathBuf> {
     #[derive(Deserialize)]
@@ -69,6 +81,19 @@ fn artifact(message: &str, name: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn variables_of_this_package_are_not_passed_to_another_build() {
+        for (name, passed) in [
+            ("CARGO_PKG_NAME", false),
+            ("CARGO_MANIFEST_DIR", false),
+            ("CARGO_TARGET_DIR", true),
+            ("CARGO_HOME", true),
+            ("PATH", true),
+        ] {
+            assert_eq!(!of_a_package(name), passed, "{name}");
+        }
+    }
 
     #[test]
     fn executables_are_read_from_the_messages_of_cargo() {
