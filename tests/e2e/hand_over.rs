@@ -3,6 +3,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use hyper::Method;
+use kube::ResourceExt as _;
 use pgscale_tests::cluster::{Cluster, TIMEOUT};
 use pgscale_tests::operator::{Reach, Settings};
 use pgscale_tests::patroni::rest;
@@ -17,11 +18,15 @@ use crate::with_plugin::{self, Expected, State};
 use crate::writing::{PAUSE, acknowledged, finish};
 
 const NAME: &str = "acid-hand";
+/// A label and an annotation of the cluster that the operator hands down to its pods.
+const LABEL: &str = "environment";
+const OWNER: &str = "example.com/owner";
 const WARM: usize = 100;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         case("hand_over::an_annotation_by_admission_never_deletes_the_leader", annotated),
+        case("hand_over::a_label_that_is_handed_down_is_worked_through_before_a_shrink", inherited),
         case("hand_over::an_operator_that_reaches_no_member_never_deletes_the_leader", unreachable),
         case("hand_over::a_move_of_the_leader_while_the_operator_is_busy_loses_nothing", busy),
     ]
@@ -39,12 +44,18 @@ async fn refused(cluster: &Cluster, to: u32, mention: &str) -> Result<()> {
     Ok(())
 }
 
-/// Moves the leader to 2. Checks that a plain edit is refused with `mention` in the answer, and that
-/// the plugin scales to 2.
-async fn moved_first(ctx: &TestCtx, cluster: &Cluster, mention: &str) -> Result<()> {
+/// Moves the leader to 2 and starts a client that writes.
+async fn moved(ctx: &TestCtx, cluster: &Cluster) -> Result<Writer> {
     cluster.move_leader_to(2).await?;
     let writer = Writer::start(ctx.bed.client(), &cluster.namespace, NAME).await?;
     acknowledged(&writer, WARM).await?;
+    Ok(writer)
+}
+
+/// Moves the leader to 2. Checks that a plain edit is refused with `mention` in the answer, and that
+/// the plugin scales to 2.
+async fn moved_first(ctx: &TestCtx, cluster: &Cluster, mention: &str) -> Result<()> {
+    let writer = moved(ctx, cluster).await?;
     refused(cluster, 2, mention).await?;
     with_plugin::down(cluster, writer, 2, Expected::Shrinks).await?;
     Ok(())
@@ -69,6 +80,61 @@ async fn twice(ctx: &TestCtx) -> Result<()> {
     guarding::admitted(&cluster, 3).await?;
     cluster.converged(3).await?;
     moved_first(ctx, &cluster, ANNOTATION).await.context("the second time")
+}
+
+async fn inherited(ctx: TestCtx) -> Result<()> {
+    // No synchronisation comes between the edit and the shrink.
+    let mut settings = Settings::with_production_intervals();
+    let keys = [("inherited_labels", LABEL), ("inherited_annotations", OWNER)];
+    settings.more.extend(keys.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    ctx.bed.operator().lock().await.start(&settings).await?;
+    let tried = handed_down(&ctx, &settings).await;
+    // Other tests expect the default, also after a failure of this one.
+    ctx.bed.operator().lock().await.start(&Settings::default()).await?;
+    tried
+}
+
+/// The operator acts on no edit of labels alone. Its next synchronisation replaces the StatefulSet
+/// and renews the pods.
+async fn handed_down(ctx: &TestCtx, settings: &Settings) -> Result<()> {
+    guarding::guarded(ctx).await?;
+    let cluster = Cluster::create(&ctx.bed, &ctx.namespace, NAME, 3, json!({})).await?;
+    cluster.move_leader_to(2).await?;
+    cluster.settled().await?;
+    let label = format!("{LABEL}=new");
+    cluster.kubectl(&["label", "postgresql", NAME, &label]).await?.ok()?;
+    refused(&cluster, 2, LABEL).await?;
+    // A move of the leader would not do: the pods that stay would be renewed while others are
+    // removed.
+    let said = with_plugin::refused(&cluster, &["down", NAME, "--to", "2"]).await?;
+    ensure!(said.contains("replace-pending"), "{said}");
+
+    // A start of the operator begins with a synchronisation.
+    ctx.bed.operator().lock().await.start(settings).await?;
+    until("every pod to have the label", TIMEOUT, async || {
+        let pods = cluster.pods().await?;
+        let labels: Vec<_> = pods.iter().map(|pod| pod.labels().get(LABEL)).collect();
+        let renewed = labels.len() == 3 && labels.iter().all(Option::is_some);
+        Ok(if renewed { Attempt::Done(()) } else { Attempt::NotYet(format!("{labels:?}")) })
+    })
+    .await?;
+    cluster.converged(3).await?;
+    cluster.settled().await?;
+    let writer = moved(ctx, &cluster).await?;
+    // The same in one write: the operator would take both the annotation and the count from it.
+    let both = json!({
+        "metadata": {"annotations": {OWNER: "team"}}, "spec": {"numberOfInstances": 2},
+    })
+    .to_string();
+    let before = State::of(&cluster).await?;
+    let merge = ["patch", "postgresql", NAME, "--type=merge", "-p", &both];
+    let said = cluster.kubectl(&merge).await?;
+    ensure!(said.code == Some(1) && said.stderr.contains("- mixed-change: "), "{said:?}");
+    ensure!(said.stderr.contains(OWNER), "the annotation is not named: {said:?}");
+    ensure!(State::of(&cluster).await? == before, "refused, but changed: {said:?}");
+
+    with_plugin::down(&cluster, writer, 2, Expected::Shrinks).await?;
+    Ok(())
 }
 
 async fn unreachable(ctx: TestCtx) -> Result<()> {

@@ -26,6 +26,7 @@ mod repairs;
 mod sandbox;
 mod scale;
 mod situations;
+mod slots;
 mod stages;
 mod verify;
 mod ways_out;
@@ -57,6 +58,7 @@ fn cases() -> Vec<Case> {
         repairs::cases(),
         scale::cases(),
         verify::cases(),
+        slots::cases(),
         history::cases(),
         interruptions::cases(),
         losses::cases(),

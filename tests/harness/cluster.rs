@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::bed::{Bed, Said};
 use crate::followed::Followed;
+use crate::patroni::overlay;
 use crate::stage::Fault;
 
 pub use self::member::Member;
@@ -48,7 +49,7 @@ impl Cluster {
         Self { bed: Arc::clone(bed), namespace: namespace.to_owned(), name: name.to_owned() }
     }
 
-    /// Creates the cluster with `instances` members and further fields of `spec`, and waits until
+    /// Creates the cluster with `instances` members and `spec` over the usual one, and waits until
     /// all members stream.
     ///
     /// # Errors
@@ -75,9 +76,7 @@ impl Cluster {
             "teamId": "acid", "numberOfInstances": instances,
             "volume": {"size": "1Gi"}, "postgresql": {"version": self.version().await?},
         });
-        if let (Some(into), Value::Object(more)) = (declared.as_object_mut(), spec) {
-            into.extend(more);
-        }
+        overlay(&mut declared, &spec);
         let object = json!({
             "apiVersion": "acid.zalan.do/v1", "kind": "postgresql",
             "metadata": {"namespace": self.namespace, "name": self.name},

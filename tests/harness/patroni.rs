@@ -48,6 +48,27 @@ pub struct RuntimeSettings {
     pub nofailover: bool,
     /// True if REST calls to the pod's address are refused.
     pub rest_refused: bool,
+    /// A further tag of the member.
+    pub tag: Option<(&'static str, TagValue)>,
+}
+
+/// The value of a tag, as it is spelled in Patroni's configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TagValue {
+    /// Text, which Patroni takes for true wherever it is not empty.
+    Text(&'static str),
+    /// A number.
+    Number(i64),
+}
+
+impl TagValue {
+    /// Returns the value as Patroni reports it.
+    pub fn as_json(self) -> Value {
+        match self {
+            Self::Text(text) => json!(text),
+            Self::Number(number) => json!(number),
+        }
+    }
 }
 
 /// Returns Patroni's configuration for a Spilo container with this environment.
@@ -169,6 +190,9 @@ fn bed(
     if settings.nofailover {
         overlay(&mut config, &json!({"tags": {"nofailover": true}}));
     }
+    if let Some((tag, value)) = settings.tag {
+        overlay(&mut config, &json!({"tags": {tag: value.as_json()}}));
+    }
     let bootstrap = json_of(env, "KUBERNETES_BOOTSTRAP_LABELS")?;
     if bootstrap.is_object() {
         overlay(&mut config, &json!({"kubernetes": {"bootstrap_labels": bootstrap}}));
@@ -232,7 +256,7 @@ fn fill(mut given: Map<String, Value>, defaults: Map<String, Value>) -> Map<Stri
 }
 
 /// Writes `top` over `config`: objects are merged, every other value is replaced.
-fn overlay(config: &mut Value, top: &Value) {
+pub(crate) fn overlay(config: &mut Value, top: &Value) {
     if let (Value::Object(config), Value::Object(top)) = (&mut *config, top) {
         for (key, value) in top {
             overlay(config.entry(key).or_insert(Value::Null), value);
@@ -355,9 +379,11 @@ mod tests {
 
     #[test]
     fn runtime_settings_show_in_tags_and_in_the_rest_address() {
-        let settings = RuntimeSettings { nofailover: true, rest_refused: true };
+        let tag = Some(("sync_priority", TagValue::Number(0)));
+        let settings = RuntimeSettings { nofailover: true, rest_refused: true, tag };
         let config = configuration(&env(), &place(), settings).unwrap();
         assert_eq!(at(&config, "/tags/nofailover"), json!(true));
+        assert_eq!(at(&config, "/tags/sync_priority"), json!(0));
         assert_eq!(at(&config, "/restapi/listen"), json!("127.0.0.1:0"));
         assert_eq!(at(&config, "/restapi/connect_address"), json!("10.244.0.7:8008"));
         assert_eq!(of(&env()).pointer("/tags"), None);

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::kubelet::{Kubelet, PodName};
-use crate::patroni::{RuntimeSettings, rest};
+use crate::patroni::{RuntimeSettings, TagValue, rest};
 use crate::wait::{Attempt, until};
 
 /// The limit for an effect to show: Patroni acts once per loop, of ten seconds by default, and a
@@ -52,6 +52,13 @@ pub enum Fault {
     PausedReplay,
     /// The member has Patroni's `nofailover` tag: it never takes over.
     NoFailover,
+    /// The member has another tag of Patroni, in any spelling that Patroni reads.
+    Tagged {
+        /// The name of the tag.
+        tag: &'static str,
+        /// Its value.
+        value: TagValue,
+    },
     /// Patroni refuses connections to its REST API, and works otherwise.
     RestRefused,
     /// The pod's node is gone, with everything on it: the processes disappear, the kubelet no
@@ -84,6 +91,10 @@ impl Faults {
         RuntimeSettings {
             nofailover: self.has(Fault::NoFailover),
             rest_refused: self.has(Fault::RestRefused),
+            tag: self.0.iter().find_map(|fault| {
+                let Fault::Tagged { tag, value } = fault else { return None };
+                Some((*tag, *value))
+            }),
         }
     }
 
@@ -348,12 +359,14 @@ mod tests {
         faults.set(Fault::NoFailover);
         assert_eq!(
             faults.runtime_settings(),
-            RuntimeSettings { nofailover: true, rest_refused: false }
+            RuntimeSettings { nofailover: true, ..RuntimeSettings::default() }
         );
         faults.set(Fault::RestRefused);
+        let value = TagValue::Text("false");
+        faults.set(Fault::Tagged { tag: "nosync", value });
         assert_eq!(
             faults.runtime_settings(),
-            RuntimeSettings { nofailover: true, rest_refused: true }
+            RuntimeSettings { nofailover: true, rest_refused: true, tag: Some(("nosync", value)) }
         );
     }
 

@@ -45,7 +45,12 @@ impl Host {
                 let session = Session::open_as(member.address, &member.superuser).await?;
                 Ok(replay_state(&session).await?.as_deref() == Some("paused"))
             }
-            Fault::NoFailover => self.has_nofailover(name, &running()?).await,
+            Fault::NoFailover => {
+                self.has_tag(name, &running()?, "nofailover", &Value::Bool(true)).await
+            }
+            Fault::Tagged { tag, value } => {
+                self.has_tag(name, &running()?, tag, &value.as_json()).await
+            }
             Fault::RestRefused => Ok(refuses(running()?.address, REST_PORT).await),
             Fault::StoppedPatroni => match self.member(name) {
                 Some(member) => rest::member(member.address).await.map(|_| false),
@@ -88,16 +93,22 @@ impl Host {
         Ok(Api::namespaced(self.client(), &name.namespace).get_opt(&name.name).await?)
     }
 
-    /// Returns whether the member has the tag. Patroni and the annotation that other programs read
-    /// must agree.
-    async fn has_nofailover(&self, name: &PodName, member: &Member) -> Result<bool> {
-        let said = rest::member(member.address).await?.nofailover();
+    /// Returns whether the member has the tag with this value. Patroni and the annotation that other
+    /// programs read must agree.
+    async fn has_tag(
+        &self,
+        name: &PodName,
+        member: &Member,
+        tag: &str,
+        value: &Value,
+    ) -> Result<bool> {
+        let said = rest::member(member.address).await?.tags.get(tag) == Some(value);
         let pod = self.pod(name).await?.context("the pod is gone")?;
         let status = pod.annotations().get("status").context("it has no status annotation yet")?;
         let status: Value = serde_json::from_str(status)?;
-        let written = status.pointer("/tags/nofailover") == Some(&Value::Bool(true));
+        let written = status.pointer(&format!("/tags/{tag}")) == Some(value);
         (said == written).then_some(said).with_context(|| {
-            format!("Patroni says nofailover is {said}, its annotation says {written}")
+            format!("Patroni says {tag} is {value}: {said}, its annotation says so: {written}")
         })
     }
 }
