@@ -107,6 +107,11 @@ impl ControlPlane {
         (self.directory.join("server.crt"), self.directory.join("server.key"))
     }
 
+    /// Returns the process id of the API server, while it runs.
+    pub fn api_server_id(&self) -> Option<u32> {
+        self.api_server.as_ref().and_then(Process::id)
+    }
+
     /// Ends the API server. Stored objects stay.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ pub mod followed;
 pub mod guarding;
 pub mod kubelet;
 pub mod operator;
+pub mod page;
 pub mod patroni;
 pub mod pki;
 pub mod postgres;

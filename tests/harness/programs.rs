@@ -20,8 +20,8 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Builds the programs from the present sources. Must run outside of the sandbox: a first build
-    /// downloads crates.
+    /// Builds the programs from the present sources, with the profile of this program itself. Must
+    /// run outside of the sandbox: a first build downloads crates.
     ///
     /// # Errors
     /// Fails when they do not compile.
@@ -39,6 +39,7 @@ impl Programs {
             .args(["build", "--quiet", "--package", "kubectl-pgscale", "--package"])
             .args(["pgscale-webhook", "--message-format", "json-render-diagnostics"])
             .args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")])
+            .args((!cfg!(debug_assertions)).then_some("--release"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

@@ -154,15 +154,21 @@ impl Webhook {
         format!("{ACCOUNT}.{NAMESPACE}.svc")
     }
 
+    /// Reads its registration, which says where and how the API server calls it.
+    ///
+    /// # Errors
+    /// Fails when there is none.
+    pub async fn registration(&self) -> Result<ValidatingWebhookConfiguration> {
+        let registrations = Api::all(self.bed.client());
+        registrations.get(REGISTRATION).await.context("failed to read the webhook's registration")
+    }
+
     /// Returns the path in its registration, under which alone it answers.
     ///
     /// # Errors
     /// Fails when there is none.
     pub async fn path(&self) -> Result<String> {
-        let registrations: Api<ValidatingWebhookConfiguration> = Api::all(self.bed.client());
-        let found = registrations.get(REGISTRATION).await;
-        let found = found.context("failed to read the webhook's registration")?;
-        let service = found.webhooks.unwrap_or_default().into_iter().next();
+        let service = self.registration().await?.webhooks.unwrap_or_default().into_iter().next();
         let service = service.and_then(|entry| entry.client_config.service);
         service.and_then(|service| service.path).context("the registration has no path")
     }

@@ -1,21 +1,19 @@
 //! The outcomes of a run, and their place in `docs/proof.md`.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
 
-use anyhow::{Context as _, Result};
 use pgscale_tests::progress::brief;
 use pgscale_tests::proof::Outcome;
 use pgscale_tests::proof::random_walk::Walked;
 use pgscale_tests::{python, tools};
 
-/// The line before the generated part of the document.
-const BEGIN: &str = "<!-- written by `cargo run -p pgscale-tests --bin prove`: begin -->";
-/// The line after it.
-const END: &str = "<!-- written by `cargo run -p pgscale-tests --bin prove`: end -->";
+/// The lines around the generated part of the document.
+pub(crate) const MARKERS: (&str, &str) = (
+    "<!-- written by `cargo run -p pgscale-tests --bin prove`: begin -->",
+    "<!-- written by `cargo run -p pgscale-tests --bin prove`: end -->",
+);
 
 /// One state before a change, and what came of the change.
 #[derive(Clone, Debug)]
@@ -72,19 +70,6 @@ impl Proof {
     }
 }
 
-/// Replaces the generated part of `file`, or makes the file.
-pub(crate) fn write(file: &Path, text: &str) -> Result<()> {
-    let generated = format!("{BEGIN}\n\n{text}\n{END}\n");
-    let old = fs::read_to_string(file).unwrap_or_default();
-    let new = match (old.split_once(BEGIN), old.split_once(END)) {
-        (Some((before, _)), Some((_, after))) => {
-            format!("{before}{generated}{}", after.trim_start_matches('\n'))
-        }
-        _ => generated,
-    };
-    fs::write(file, new).with_context(|| format!("failed to write {}", file.display()))
-}
-
 /// Describes the machine and the programs.
 fn machine() -> String {
     let cores = available_parallelism().map_or(0, usize::from);
@@ -131,21 +116,5 @@ fn walks(text: &mut String, walks: &[(&'static str, Walked)]) {
             record.acknowledged,
             record.longest_gap.as_secs_f64()
         );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_generated_part_of_the_document_is_replaced() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("proof.md");
-        fs::write(&file, format!("# Title\n\n{BEGIN}\n\nold\n\n{END}\n\n## After\n")).unwrap();
-        write(&file, "new\n").unwrap();
-        write(&file, "newer\n").unwrap();
-        let text = fs::read_to_string(&file).unwrap();
-        assert_eq!(text, format!("# Title\n\n{BEGIN}\n\nnewer\n\n{END}\n## After\n"));
     }
 }

@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
+use pgscale_tests::page;
 use pgscale_tests::progress::{brief, say};
 use pgscale_tests::proof::random_walk;
 use pgscale_tests::sandbox::{self, Ended, Role};
@@ -107,7 +108,7 @@ fn inside(args: &Args) -> Result<ExitCode> {
     };
     ensure!(failures.is_empty(), "nothing was written, because these failed: {failures:?}");
     if let Some(file) = file {
-        document::write(&file, &text)?;
+        page::write(&file, document::MARKERS, &text)?;
         say(&format!("{} is written", file.display()));
     }
     Ok(ExitCode::SUCCESS)
