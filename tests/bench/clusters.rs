@@ -2,6 +2,8 @@
 //! what Patroni writes about the members.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use futures::{TryStreamExt as _, stream};
@@ -12,7 +14,6 @@ use kube::ResourceExt as _;
 use pgscale_tests::operator::RUN_NOTHING;
 use pgscale_tests::wait::{Attempt, until};
 use serde_json::{Value, json};
-use std::time::Duration;
 
 use crate::https::{Call, Https};
 use crate::members::{Member, Members, POSITION, SYSTEM};
@@ -250,8 +251,8 @@ async fn addresses(api: &Https, pods: &str) -> Result<Vec<(String, Ipv4Addr)>> {
     Ok(running.filter_map(|pod| Some((pod.name_any(), address(pod)?))).collect())
 }
 
-/// Renews the leader locks of clusters as Patroni does, one after the other, until it is dropped.
-pub(crate) async fn renew(api: &Https, namespace: &str, clusters: &[Cluster]) {
+/// Renews the leader locks of clusters as Patroni does, until it is aborted.
+pub(crate) async fn renew(api: Arc<Https>, namespace: &str, clusters: &[Cluster]) {
     let count = u32::try_from(clusters.len()).unwrap_or(u32::MAX).max(1);
     // Patroni renews the lock every `loop_wait`.
     let mut turn = tokio::time::interval(Duration::from_secs(10) / count);
@@ -259,8 +260,9 @@ pub(crate) async fn renew(api: &Https, namespace: &str, clusters: &[Cluster]) {
         turn.tick().await;
         let path = format!("/api/v1/namespaces/{namespace}/endpoints/{}", cluster.name);
         let renewed = json!({"metadata": {"annotations": {"renewTime": now()}}});
-        // A lock that is not renewed once is renewed ten seconds later.
-        _ = api.send(&Call::patch(path, &renewed)).await;
+        let (api, call) = (Arc::clone(&api), Call::patch(path, &renewed));
+        // One slow answer of a busy API server must not let the other locks expire.
+        tokio::spawn(async move { _ = api.send(&call).await });
     }
 }
 

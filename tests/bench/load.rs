@@ -139,7 +139,8 @@ pub(crate) async fn open_loop(
     thread::spawn(move || {
         let mut at = start;
         for index in (0..shots.len()).cycle() {
-            if at.duration_since(start) >= time {
+            // A load that is given up has no receiver.
+            if at.duration_since(start) >= time || sender.is_closed() {
                 return;
             }
             thread::sleep(at.saturating_duration_since(Instant::now()));
@@ -199,7 +200,7 @@ pub(crate) async fn closed_loop(
         tokio::spawn(async move {
             for index in (0..shots.len()).cycle().skip(lane) {
                 let at = Instant::now();
-                if at.duration_since(start) >= time {
+                if at.duration_since(start) >= time || sender.is_closed() {
                     return;
                 }
                 fire(&target, &shots, index, at, &sender).await;
@@ -231,7 +232,7 @@ async fn fire(
     let answer = target.answer(reply);
     let grade = shot.right.grade(&answer);
     let text = (grade != Grade::Right).then(|| brief(&answer));
-    // The receiver waits for every sender.
+    // A load that is given up has no receiver.
     _ = sender.send(Done { late, latency, grade, text });
 }
 

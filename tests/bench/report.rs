@@ -140,9 +140,10 @@ fn spread(values: &[f64]) -> String {
     format!("{} [{}–{}]", number(middle), number(least), number(most))
 }
 
-/// Returns a number with about three digits.
+/// Returns a number with about three digits, and a whole number without a fraction.
 fn number(value: f64) -> String {
     match value.abs() {
+        _ if value.fract() == 0.0 => format!("{value:.0}"),
         size if size >= 99.95 => format!("{value:.0}"),
         size if size >= 9.995 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
@@ -280,8 +281,7 @@ mod tests {
         assert_eq!(
             rows,
             [
-                "| row | p99, ms | ≤ 2 × no-op | 9.00 [2.00–30.0] | 3.00 [1.00–20.0] | – | \
-                 2.00 [1.50–3.00] | pass |",
+                "| row | p99, ms | ≤ 2 × no-op | 9 [2–30] | 3 [1–20] | – | 2 [1.50–3] | pass |",
                 "| memory | peak, MiB | ≤ 64 MiB | 410 | – | – | – | **miss** |",
             ]
         );

@@ -135,8 +135,8 @@ impl Rig {
         let ours = Column::Ours.namespace();
         clusters::bring_up(&api, ours, &plain, &members).await?;
         let renewing = {
-            let api = https()?;
-            tokio::spawn(async move { clusters::renew(&api, ours, &plain).await })
+            let api = Arc::new(https()?);
+            tokio::spawn(async move { clusters::renew(api, ours, &plain).await })
         };
         step.done();
 

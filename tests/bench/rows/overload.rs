@@ -161,5 +161,5 @@ async fn after_load(target: &Arc<Server>, mix: &Arc<Vec<Shot>>, time: Instant) -
 /// Sends some reviews one after the other.
 async fn probe(target: &Arc<Server>, mix: &Arc<Vec<Shot>>) -> Result<Outcome> {
     let few: Vec<_> = mix.iter().take(PROBES).cloned().collect();
-    closed_loop(target, &Arc::new(few), 1, Duration::from_millis(300)).await
+    closed_loop(target, &Arc::new(few), 1, Duration::from_millis(500)).await
 }
