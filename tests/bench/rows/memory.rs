@@ -23,7 +23,7 @@ const CLUSTERS: usize = 10;
 /// The time after the last review, in which it gives back what it does not need.
 const REST: Duration = Duration::from_secs(2);
 /// The time of reviews before each look.
-const BUSY: Duration = Duration::from_secs(1);
+const BUSY: Duration = Duration::from_millis(500);
 
 /// Measures the memory after a start and some reviews, before and after many objects are made.
 pub(super) async fn memory(rig: &Rig, extent: Extent) -> Result<Found> {

@@ -107,7 +107,7 @@ pub(super) async fn early(rig: &Rig, extent: Extent) -> Result<Found> {
 
 /// Measures the same, straight to the webhook.
 pub(super) async fn early_straight(rig: &Rig, extent: Extent) -> Result<Found> {
-    let load = Load { kind: Kind::AboveMax, straight: true, rate: 300, time: extent.time(5) };
+    let load = Load { kind: Kind::AboveMax, straight: true, rate: 300, time: extent.time(4) };
     let row = "early refusal straight to the webhook, 300/s";
     let lines = Lines::measure(row, rig, &[Column::Noop, Column::Ours], load, extent).await?;
     Ok(lines
@@ -133,7 +133,7 @@ pub(super) async fn growth(rig: &Rig, extent: Extent) -> Result<Found> {
 
 /// Measures a shrink of five members, all of which answer.
 pub(super) async fn shrink(rig: &Rig, extent: Extent) -> Result<Found> {
-    let load = Load { kind: Kind::Shrink, straight: false, rate: 10, time: extent.time(8) };
+    let load = Load { kind: Kind::Shrink, straight: false, rate: 10, time: extent.time(6) };
     let row = "shrink of 5 members through the API server, 10/s";
     let lines = Lines::measure(row, rig, &[Column::Noop, Column::Ours], load, extent).await?;
     let ours = lines.windows.of(Column::Ours, |window| window.asked);
