@@ -102,10 +102,17 @@ fn validations(namespace: &str) -> Vec<Validation> {
     let but = |allowed: &str, new: &str, old: &str| same_but(new, old, allowed);
     let config = |entry: &str| format!("{entry}.clientConfig");
     let service = |entry: &str| format!("{entry}.clientConfig.?service.orValue({{}})");
+    // Of a URL, the path may change as well.
+    let server = |entry: &str| {
+        format!(
+            "{entry}.clientConfig.?url.optMap(u, url(u).getScheme() + ' ' + url(u).getHost()).orValue('')"
+        )
+    };
     let same_entry = [
         but("['clientConfig']", "n", "o"),
-        but("['caBundle', 'service']", &config("n"), &config("o")),
+        but("['caBundle', 'service', 'url']", &config("n"), &config("o")),
         but("['path']", &service("n"), &service("o")),
+        format!("{} == {}", server("n"), server("o")),
     ]
     .join(" && ");
     let entries = |object: &str| format!("{object}.?webhooks.orValue([])");
@@ -128,7 +135,7 @@ fn validations(namespace: &str) -> Vec<Validation> {
          && variables.formerOwners.all(o, o in variables.owners || ({gone}))"
     );
     [
-        (entries, "caBundle and service.path of the entries, and nothing else in them"),
+        (entries, "caBundle and the path of the entries, and nothing else in them"),
         (metadata, "no labels, annotations or finalizers"),
         (owners, "no owner but the webhook's own Namespace"),
     ]
@@ -201,13 +208,16 @@ mod tests {
               variables.old.?webhooks.orValue([]).size() && variables.new.?webhooks.orValue([]).all(n,
               variables.old.?webhooks.orValue([]).exists(o, n.all(k, k in ['clientConfig'] || (k in o && n[k] == o[k]))
               && o.all(k, k in ['clientConfig'] || k in n) && n.clientConfig.all(k, k in
-              ['caBundle', 'service'] || (k in o.clientConfig && n.clientConfig[k] ==
-              o.clientConfig[k])) && o.clientConfig.all(k, k in ['caBundle', 'service'] || k in
-              n.clientConfig) && n.clientConfig.?service.orValue({}).all(k, k in ['path'] || (k in
-              o.clientConfig.?service.orValue({}) && n.clientConfig.?service.orValue({})[k] ==
-              o.clientConfig.?service.orValue({})[k])) && o.clientConfig.?service.orValue({}).all(k, k in
-              ['path'] || k in n.clientConfig.?service.orValue({}))))
-            message: "pgscale's webhook may write to its registration: caBundle and service.path of the entries, and nothing else in them"
+              ['caBundle', 'service', 'url'] || (k in o.clientConfig && n.clientConfig[k] ==
+              o.clientConfig[k])) && o.clientConfig.all(k, k in ['caBundle', 'service', 'url'] || k in
+              n.clientConfig) && n.clientConfig.?service.orValue({}).all(k, k in ['path'] || (k
+              in o.clientConfig.?service.orValue({}) && n.clientConfig.?service.orValue({})[k]
+              == o.clientConfig.?service.orValue({})[k])) &&
+              o.clientConfig.?service.orValue({}).all(k, k in ['path'] || k in n.clientConfig.?service.orValue({})) &&
+              n.clientConfig.?url.optMap(u, url(u).getScheme() + ' ' + url(u).getHost()).orValue('') ==
+              o.clientConfig.?url.optMap(u, url(u).getScheme() + ' ' +
+              url(u).getHost()).orValue('')))
+            message: "pgscale's webhook may write to its registration: caBundle and the path of the entries, and nothing else in them"
             reason: Forbidden
           - expression: >-
               variables.new.all(k, k in ['metadata', 'webhooks'] || (k in variables.old &&

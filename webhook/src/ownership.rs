@@ -163,7 +163,7 @@ mod tests {
                         stored.clone()
                     }
                 };
-                let status = answer["code"].as_u64().map_or(200, |code| code as u16);
+                let status = if answer["code"] == 404 { 404 } else { 200 };
                 let answer = Body::from(answer.to_string().into_bytes());
                 Ok::<_, Infallible>(Response::builder().status(status).body(answer).unwrap())
             }
@@ -173,7 +173,7 @@ mod tests {
         (Ownership::new(client, namespace.map(str::to_owned), metrics), stored)
     }
 
-    fn registration_with(owners: Value) -> Value {
+    fn registration_with(owners: &Value) -> Value {
         json!({"metadata": {"name": "pgscale.dev", "resourceVersion": "7",
             "ownerReferences": owners}})
     }
@@ -190,8 +190,7 @@ mod tests {
             (json!([old]), json!([live])),
             (json!([old, live, other]), json!([other, live])),
         ] {
-            let (ownership, stored) =
-                ownership(Some(registration_with(before.clone())), Some("ns"));
+            let (ownership, stored) = ownership(Some(registration_with(&before)), Some("ns"));
             assert_eq!(ownership.look().await.unwrap(), Found::Owned);
             let stored = stored.lock().unwrap().clone().unwrap();
             assert_eq!(stored["metadata"]["ownerReferences"], after, "{before}");
@@ -202,7 +201,7 @@ mod tests {
     async fn missing_registration_is_seen_and_an_unknown_namespace_owns_nothing() {
         let (gone, _) = ownership(None, Some("ns"));
         assert_eq!(gone.look().await.unwrap(), Found::Missing);
-        let (unowned, stored) = ownership(Some(registration_with(json!(null))), None);
+        let (unowned, stored) = ownership(Some(registration_with(&json!(null))), None);
         assert_eq!(unowned.look().await.unwrap(), Found::Present);
         assert!(stored.lock().unwrap().as_ref().unwrap()["metadata"]["ownerReferences"].is_null());
     }
