@@ -23,6 +23,7 @@ mod lost_answer;
 mod members;
 mod pool;
 mod repairs;
+mod replicas;
 mod sandbox;
 mod scale;
 mod situations;
@@ -56,6 +57,7 @@ fn cases() -> Vec<Case> {
         with_webhook::cases(),
         config_maps::cases(),
         repairs::cases(),
+        replicas::cases(),
         scale::cases(),
         verify::cases(),
         slots::cases(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use serde_json::json;
 use tokio::process::Command;
 
 use crate::pki::{ADMINISTRATORS, Authority, Pair, token_keys, write};
@@ -22,6 +23,9 @@ pub const ADDRESS: &str = "10.244.255.1";
 pub const PORT: u16 = 6443;
 /// The addresses of Services. Nothing answers there, because there is no kube-proxy.
 pub const SERVICE_NETWORK: &str = "10.96.0.0/16";
+
+/// The name in the client certificate that the API server shows to webhooks which ask for one.
+pub const WEBHOOK_CLIENT: &str = "kube-apiserver-webhooks";
 
 const ETCD: &str = "http://127.0.0.1:2379";
 const ETCD_PEER: &str = "http://127.0.0.1:2380";
@@ -194,11 +198,38 @@ fn lay_down_keys(authority: &Authority, directory: &Path) -> Result<()> {
         write(directory, &format!("{name}.crt"), &certificate)?;
         write(directory, &format!("{name}.key"), &key)?;
     }
+    lay_down_webhook_client(authority, directory)?;
     let (private, public) = token_keys()?;
     write(directory, "tokens.key", &private)?;
     write(directory, "tokens.pub", &public)?;
     write(directory, "ca.crt", authority.certificate())?;
     write(directory, "audit-policy.json", AUDIT_POLICY)?;
+    Ok(())
+}
+
+/// Writes the configuration by which the API server has a client certificate for every webhook.
+fn lay_down_webhook_client(authority: &Authority, directory: &Path) -> Result<()> {
+    let Pair { certificate, key } = authority.client(WEBHOOK_CLIENT, &[])?;
+    let user = json!({
+        "client-certificate": write(directory, "webhook-client.crt", &certificate)?,
+        "client-key": write(directory, "webhook-client.key", &key)?,
+    });
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "users": [{"name": "*", "user": user}],
+    });
+    let kubeconfig = write(directory, "webhooks.kubeconfig", &kubeconfig.to_string())?;
+    let version = "apiserver.config.k8s.io/v1";
+    let configuration = json!({
+        "apiVersion": version, "kind": "AdmissionConfiguration",
+        "plugins": [{
+            "name": "ValidatingAdmissionWebhook",
+            "configuration": {
+                "apiVersion": version, "kind": "WebhookAdmissionConfiguration",
+                "kubeConfigFile": kubeconfig,
+            },
+        }],
+    });
+    write(directory, "admission.json", &configuration.to_string())?;
     Ok(())
 }
 
@@ -237,6 +268,7 @@ fn start_api_server(tools: &Tools, directory: &Path, logs: &Path) -> Result<Proc
         // kube-proxy.
         .args(["--enable-aggregator-routing=true", "--allow-privileged=true"])
         .args(["--enable-priority-and-fairness=false"])
+        .args(["--admission-control-config-file=admission.json"])
         .args(["--audit-policy-file=audit-policy.json"])
         .arg(format!("--audit-log-path={}", logs.join("audit.log").display()));
     Process::spawn("kube-apiserver", server, logs)
