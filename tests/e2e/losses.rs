@@ -320,9 +320,14 @@ async fn look_alike(ctx: TestCtx) -> Result<()> {
     let dry = json!({"spec": {"numberOfInstances": 2}}).to_string();
     let dry = ["patch", "postgresql", NAME, "--type=merge", "--dry-run=server", "-p", &dry];
     // Growth passes with a warning where limits are unknown, and the plugin does not ask for
-    // confirmation.
-    let warned = test.cluster.kubectl(&dry).await?;
-    ensure!(warned.code == Some(0) && warned.stderr.contains("operator-limits"), "{warned:?}");
+    // confirmation. The webhook finds the second Deployment with its next search.
+    until("the look-alike to be found", TIMEOUT, async || {
+        let said = test.cluster.kubectl(&dry).await?;
+        ensure!(said.code == Some(0), "{said:?}");
+        let warned = said.stderr.contains("operator-limits");
+        Ok(if warned { Attempt::Done(()) } else { Attempt::NotYet(format!("{said:?}")) })
+    })
+    .await?;
     let planned = test.cluster.pgscale(&["plan", NAME, "--to", "2"]).await?;
     let create = "create configmap pgscale-operators -n kube-public --from-literal=accounts=";
     ensure!(planned.stdout.contains(create), "{planned:?}");

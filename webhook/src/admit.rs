@@ -9,6 +9,7 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,6 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::core::Status;
 use kube::core::admission::{AdmissionResponse, Operation};
-use pgscale_guard::duration::exact;
 use pgscale_guard::postgresql::{GROUP, KIND, PLURAL, VERSION};
 use pgscale_guard::read::{
     AskWhom, KnownOperators, MemberClient, Operators, ReadScope, Reader, machine_time,
@@ -70,6 +70,8 @@ const BODY_LIMIT: usize = 7 << 20;
 /// The most bytes of a body that is too large, which the webhook reads and throws away. A sender
 /// that is still sending does not read an answer.
 const DISCARD_LIMIT: usize = 32 << 20;
+/// The time for the body of a review that is worked on. Then it lends its place.
+const BODY_GRACE: Duration = Duration::from_millis(100);
 /// The time for the whole body.
 const BODY_TIME: Duration = Duration::from_secs(5);
 
@@ -116,18 +118,23 @@ async fn validate(
     let Ok(room) = admission.limits.room(length, deadlines.verdict).await else {
         return malformed(StatusCode::SERVICE_UNAVAILABLE, Busy::WHY.to_owned());
     };
-    let body = match tokio::time::timeout(BODY_TIME, whole(body)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err((status, why))) => return malformed(status, why),
-        Err(_) => {
-            let why = format!("the body did not arrive within {}", exact(BODY_TIME));
+    let body = match arrived(body, place.as_ref().ok(), deadlines.verdict).await {
+        Some(Ok(body)) => body,
+        Some(Err((status, why))) => return malformed(status, why),
+        None => {
+            let why = "the body did not arrive in time".to_owned();
             return malformed(StatusCode::REQUEST_TIMEOUT, why);
         }
     };
     match read(&body) {
-        Ok((review, question)) => {
+        Ok((review, question, values)) => {
             // Everything that is judged is decoded by now, and the live reads may take seconds.
             drop((body, room));
+            let mut place = place;
+            if let Ok(held) = &mut place {
+                let weighed = admission.limits.weigh(held, values, deadlines.start).await;
+                place = weighed.and(place);
+            }
             let decision = match question {
                 Ok(question) => {
                     let moved = asks_after_switchover(&review);
@@ -149,16 +156,36 @@ async fn validate(
     }
 }
 
-/// Reads the review in `body`: its fields, and the question in it or the reason why it cannot be
-/// judged.
-fn read(body: &[u8]) -> Result<(Review, Result<Question, String>), Undecodable> {
+/// Returns the whole body as soon as it is there; `None` where it does not arrive in time.
+///
+/// The API server sends it at once. A slow sender does not keep others from being worked on.
+async fn arrived(
+    body: Body,
+    place: Option<&Place>,
+    until: Instant,
+) -> Option<Result<Vec<u8>, (StatusCode, String)>> {
+    let until = until.min(Instant::now() + BODY_TIME);
+    let mut body = pin!(whole(body));
+    if let Ok(whole) = tokio::time::timeout(BODY_GRACE, body.as_mut()).await {
+        return Some(whole);
+    }
+    if let Some(place) = place {
+        place.lend();
+    }
+    tokio::time::timeout_at(until, body).await.ok()
+}
+
+/// Reads the review in `body`: its fields, the question in it or the reason why it cannot be
+/// judged, and the number of JSON values that were decoded.
+fn read(body: &[u8]) -> Result<(Review, Result<Question, String>, usize), Undecodable> {
     let received = Received::of(body)?;
     // Nothing in here is known to panic. If it does, a refusal is better than a broken connection.
     let question = match catch_unwind(AssertUnwindSafe(|| Question::of(&received))) {
         Ok(question) => question.map_err(|error| error.to_string()),
         Err(panic) => Err(internal(panic.as_ref())),
     };
-    Ok((received.review, question))
+    let values = received.budget.used();
+    Ok((received.review, question, values))
 }
 
 /// Returns the whole body.

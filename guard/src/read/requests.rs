@@ -250,7 +250,7 @@ async fn no_review_lists_the_deployments_of_all_namespaces() {
     let searching = tokio::spawn(known.clone().keep_searching(reader.client.clone()));
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(searches(&unlisted), 1, "at the start of the process");
-    for _ in 0..15 {
+    for _ in 0..4 {
         let (facts, _) = review(&unlisted, &reader, &members, change(5, 4)).await;
         assert_eq!(
             facts.operator.known().unwrap().deployment.to_string(),

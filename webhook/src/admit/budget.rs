@@ -168,6 +168,11 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
+    /// Returns the number of values that have been decoded.
+    pub(crate) fn used(&self) -> usize {
+        self.values.get()
+    }
+
     /// Runs `decode` on the part called `part`, and turns an early stop into its refusal.
     pub(super) fn within<T>(
         &self,

@@ -24,6 +24,7 @@ use pgscale_guard::read::{Address, MemberClient, RestRequest, RestResponse};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use super::budget::VALUES;
 use crate::metrics::Metrics;
 
 /// The most reviews that are worked on at the same time. Each makes up to 8 requests in parallel.
@@ -42,6 +43,13 @@ const ROOM: usize = 8 << 10;
 /// The unit in which the room is given out.
 const UNIT: u64 = 1 << 10;
 
+/// The JSON values of a review that weigh nothing. The operator's complete manifest has about 240
+/// with all that it has in comments, and a review holds two objects.
+const LIGHT: usize = 500;
+/// The most JSON values beyond [`LIGHT`] that all reviews in flight have together. Two reviews of
+/// the largest size that is judged fit in.
+const WEIGHT: usize = 2 * VALUES;
+
 /// Returned for a review that got no place in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Busy;
@@ -58,6 +66,7 @@ pub(crate) struct Limits {
     ordinary: Arc<Semaphore>,
     /// One larger body at a time: it may have megabytes.
     large: Arc<Semaphore>,
+    weight: Arc<Semaphore>,
 }
 
 struct Gate {
@@ -95,6 +104,7 @@ impl Limits {
             gate: Arc::new(gate),
             ordinary: Arc::new(Semaphore::new(ROOM)),
             large: Arc::new(Semaphore::new(1)),
+            weight: Arc::new(Semaphore::new(WEIGHT)),
         }
     }
 
@@ -132,6 +142,27 @@ impl Limits {
             // Neither is ever closed.
             Ok(Err(_)) | Err(_) => Err(Busy),
         }
+    }
+
+    /// Waits until a review of this many JSON values may be judged, until `latest`.
+    ///
+    /// # Errors
+    /// There were too many large ones until then.
+    pub(crate) async fn weigh(
+        &self,
+        place: &mut Place,
+        values: usize,
+        latest: Instant,
+    ) -> Result<(), Busy> {
+        let heavy = values.saturating_sub(LIGHT).min(WEIGHT);
+        let Ok(heavy @ 1..) = u32::try_from(heavy) else { return Ok(()) };
+        let weight = Arc::clone(&self.weight).acquire_many_owned(heavy);
+        if let Ok(Ok(weight)) = timeout_at(latest, weight).await {
+            place.weight = Some(weight);
+            return Ok(());
+        }
+        self.gate.metrics.busy();
+        Err(Busy)
     }
 }
 
@@ -174,7 +205,7 @@ impl Gate {
         state.working += 1;
         state.held += 1;
         self.publish(state);
-        Place { gate: Arc::clone(self), lent: AtomicBool::new(false) }
+        Place { gate: Arc::clone(self), lent: AtomicBool::new(false), weight: None }
     }
 
     /// Gives free places to those that wait.
@@ -230,11 +261,14 @@ impl Drop for Left<'_> {
 pub(crate) struct Place {
     gate: Arc<Gate>,
     lent: AtomicBool,
+    /// Held for as long as the review is in memory.
+    weight: Option<OwnedSemaphorePermit>,
 }
 
 impl Place {
-    /// Lets another review be worked on, because this one waits for members only.
-    fn lend(&self) {
+    /// Lets another review be worked on, because this one waits for members, or for a body that does
+    /// not arrive.
+    pub(crate) fn lend(&self) {
         if !self.lent.swap(true, Ordering::Relaxed) {
             self.gate.state().working -= 1;
             self.gate.serve();
@@ -289,9 +323,9 @@ pub(crate) mod tests {
         Limits::of(working, held, waiting, Arc::new(Metrics::new()))
     }
 
-    /// Returns a budget of one place, for tests of what waits for it.
-    pub(crate) fn one_place(metrics: Arc<Metrics>) -> Limits {
-        Limits::of(1, 1, 8, metrics)
+    /// Returns a budget of few places, for tests of what waits for them.
+    pub(crate) fn places(count: usize, metrics: Arc<Metrics>) -> Limits {
+        Limits::of(count, count, WAITING, metrics)
     }
 
     /// Returns how one review ends, and after which time.
@@ -411,6 +445,23 @@ pub(crate) mod tests {
         assert_eq!(limits.place(Instant::now() + WORK).await.err(), Some(Busy));
         drop(held);
         assert_eq!(gauge(&limits, "reviews_in_flight"), "0");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_reviews_wait_for_each_other_and_ordinary_ones_for_none() {
+        let limits = limits(8, 8, 8);
+        let mut places = Vec::new();
+        for (values, fits) in [(VALUES, true), (VALUES, true), (VALUES, false), (LIGHT, true)] {
+            let latest = Instant::now() + WORK;
+            let mut place = limits.place(latest).await.unwrap();
+            let weighed = limits.weigh(&mut place, values, latest).await;
+            assert_eq!(weighed.is_ok(), fits, "{values}");
+            places.push(place);
+        }
+        places.clear();
+        let latest = Instant::now() + WORK;
+        let mut place = limits.place(latest).await.unwrap();
+        assert_eq!(limits.weigh(&mut place, usize::MAX, latest).await, Ok(()));
     }
 
     #[tokio::test(start_paused = true)]

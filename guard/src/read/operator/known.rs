@@ -6,7 +6,7 @@
 //! does. What could not be read is never kept.
 //!
 //! Without a list of accounts the operator is the only Deployment that may be one. A task lists the
-//! Deployments of all namespaces every [`SEARCH_INTERVAL`], and reviews read by name what it found.
+//! Deployments of all namespaces every few seconds, and reviews read by name what it found.
 //! A second Deployment that may be one therefore makes the operator unknown within that time. Until
 //! then the first one counts: a look-alike takes its place at no time.
 
@@ -16,7 +16,7 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Client;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 use super::Found;
 use super::candidates::{listed_accounts, only_of, only_one, possible, under};
@@ -27,11 +27,16 @@ use crate::read::fetch::Objects;
 
 /// The age at which a look at the operators serves no further change.
 const MAX_AGE: Duration = Duration::from_secs(1);
-/// The time between two searches through the Deployments of all namespaces.
-const SEARCH_INTERVAL: Duration = Duration::from_secs(20);
-/// The age at which a search is not trusted any more, and a review searches itself: three searches
-/// in a row have failed.
-const SEARCHED_WITHIN: Duration = Duration::from_secs(70);
+/// The shortest time between two searches through the Deployments of all namespaces.
+const SEARCH_INTERVAL: Duration = Duration::from_secs(5);
+/// The longest time between two searches, and the longest time that one may take.
+const LONGEST: Duration = Duration::from_secs(60);
+/// The share of the time in which it searches: a 50th. A search through thousands of Deployments
+/// costs more, and is rarer.
+const SHARE: u32 = 50;
+/// The age at which a search is not trusted any more, and a review searches itself: the last ones
+/// have failed.
+const SEARCHED_WITHIN: Duration = Duration::from_secs(200);
 /// The most Deployments that are read by name.
 const READ_BY_NAME: usize = 8;
 
@@ -81,17 +86,16 @@ impl KnownOperators {
     ///
     /// Without this task, reviews search themselves.
     pub async fn keep_searching(self, client: Client) {
-        let mut ticks = tokio::time::interval(SEARCH_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
-            let patience = SEARCH_INTERVAL;
-            let until = Instant::now() + patience;
-            let objects = Objects { client: client.clone(), until, patience };
+            let began = Instant::now();
+            let objects =
+                Objects { client: client.clone(), until: began + LONGEST, patience: LONGEST };
             if matches!(listed_accounts(&objects).await, Ok(None)) {
                 // An error shows in the age of the last search.
                 self.search(&objects).await.ok();
             }
+            let pause = (began.elapsed() * SHARE).clamp(SEARCH_INTERVAL, LONGEST);
+            tokio::time::sleep(pause).await;
         }
     }
 
