@@ -233,7 +233,7 @@ impl Reader {
         let asks = |policies: &Policies| policies.backup_max_age.is_some();
         let asked = asks(&policies) || policies.by_old_labels.as_deref().is_some_and(asks);
         if asked && facts.capacity.backup.is_none() && may_shrink(&facts.change) {
-            let objects = Objects { client: self.client.clone(), until, patience: self.deadline };
+            let objects = Objects { until, ..self.objects(self.deadline) };
             let operator = futures::future::ready(facts.operator.clone());
             let Postgresql { namespace, name, .. } = &facts.change.new;
             let backup = capacity::backup(&objects, namespace, name, operator).boxed().await;
@@ -243,7 +243,7 @@ impl Reader {
     }
 
     fn objects(&self, patience: Duration) -> Objects {
-        Objects { client: self.client.clone(), until: Instant::now() + patience, patience }
+        Objects::of(self.client.clone(), patience)
     }
 }
 

@@ -156,6 +156,11 @@ pub(super) struct Objects {
 }
 
 impl Objects {
+    /// Returns a reader that has this much time from now on.
+    pub(super) fn of(client: Client, patience: Duration) -> Self {
+        Self { client, until: Instant::now() + patience, patience }
+    }
+
     /// Reads one object of a known type, in `namespace`. `None` for types without a namespace.
     pub(super) async fn get<K>(&self, namespace: Option<&str>, name: &str) -> Seen<K>
     where

@@ -88,8 +88,7 @@ impl KnownOperators {
     pub async fn keep_searching(self, client: Client) {
         loop {
             let began = Instant::now();
-            let objects =
-                Objects { client: client.clone(), until: began + LONGEST, patience: LONGEST };
+            let objects = Objects::of(client.clone(), LONGEST);
             if matches!(listed_accounts(&objects).await, Ok(None)) {
                 // An error shows in the age of the last search.
                 self.search(&objects).await.ok();
