@@ -320,13 +320,13 @@ mod tests {
                 rules.extend(role.rules.clone().unwrap());
             }
         }
-        let (named, unnamed): (Vec<_>, Vec<_>) =
+        let (bound, free): (Vec<_>, Vec<_>) =
             rules.into_iter().partition(|rule| rule.resource_names.is_some());
-        let names = named.iter().map(|rule| rule.resource_names.clone().unwrap().join("+"));
+        let names = bound.iter().map(|rule| rule.resource_names.clone().unwrap().join("+"));
         assert_eq!(names.collect::<Vec<_>>(), ["pgscale.dev", "kept"]);
-        assert!(named.iter().all(|rule| rule.verbs == ["get", "patch"]));
+        assert!(bound.iter().all(|rule| rule.verbs == ["get", "patch"]));
         // RBAC cannot name what does not exist yet.
-        assert_eq!(unnamed, [rule("", &["secrets"], &["create"])]);
+        assert_eq!(free, [rule("", &["secrets"], &["create"])]);
         let without = documents(&manifest("pgscale", None, &[])).unwrap();
         assert!(!without.contains("secrets") && !without.contains(CERTIFICATES), "{without}");
     }

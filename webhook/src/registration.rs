@@ -229,8 +229,8 @@ fn writes(
 
 /// Returns the address of the webhook.
 ///
-/// The path of a Service is left out where the webhook itself writes it. So neither an upgrade nor a
-/// GitOps controller puts another one there.
+/// The path of a Service is left out where the webhook itself writes it. So neither an upgrade nor
+/// another controller puts another one there.
 fn client_config(registration: &Registration) -> WebhookClientConfig {
     let path = registration.token.as_deref().map(path);
     let (service, url) = match &registration.target {

@@ -178,7 +178,7 @@ fn source(arguments: &Serve, client: &Client) -> Result<(Source, Arc<Caller>)> {
     if let Some(secret) = &given.certificate_secret {
         let kept = Some(kept(secret, Some(given.server_name.clone())));
         let path_file = given.path_file.clone();
-        return Ok((Source { kept, path_file, ..Source::default() }, Caller::authenticated()));
+        return Ok((Source { path_file, kept, ..Source::default() }, Caller::authenticated()));
     }
     let certificate = given.tls_cert.clone().context("no --tls-cert")?;
     let key = given.tls_key.clone().context("no --tls-key")?;

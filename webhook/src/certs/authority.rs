@@ -1,8 +1,8 @@
 //! The certificates that the webhook makes for itself: authorities, which all replicas share, and a
 //! serving certificate, which each replica signs and keeps in memory.
 //!
-//! cert-manager's webhook works like that, too (pkg/server/tls/dynamic_source.go and
-//! pkg/server/tls/authority/authority.go). A certificate that a replica made by a wrong clock, or
+//! cert-manager's webhook works like that, too (`pkg/server/tls/dynamic_source.go`
+//! and `pkg/server/tls/authority/authority.go`). A certificate that a replica made by a wrong clock, or
 //! for another name, is then no trouble of the others.
 //!
 //! The next authorities follow from the present ones, from the bundles that the API server trusts,

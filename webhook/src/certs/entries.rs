@@ -5,7 +5,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingWebhook, ValidatingWebhookConfiguration,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::paths::is_token;
 use crate::registration::{self, PATH};
@@ -52,16 +52,17 @@ pub(super) fn patch(
         return None;
     }
     let entry = |entry: &ValidatingWebhook| {
-        let mut config = json!({});
+        let mut config = Map::new();
         if let Some(bundle) = bundle {
-            config["caBundle"] = json!(ByteString(bundle.as_bytes().to_vec()));
+            let bundle = ByteString(bundle.as_bytes().to_vec());
+            config.insert("caBundle".to_owned(), json!(bundle));
         }
         if let Some(token) = token {
             let path = registration::path(token);
             if entry.client_config.service.is_some() {
-                config["service"] = json!({"path": path});
+                config.insert("service".to_owned(), json!({"path": path}));
             } else if let Some(url) = &entry.client_config.url {
-                config["url"] = json!(format!("{}{path}", base(url)));
+                config.insert("url".to_owned(), json!(format!("{}{path}", base(url))));
             }
         }
         json!({"name": entry.name, "clientConfig": config})

@@ -22,7 +22,7 @@ use kube::api::{Api, GetParams, Patch, PatchParams, PostParams};
 use kube::client::Body;
 use kube::core::{Request, Status};
 use kube::{Client, Error, Resource as _};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::authority::{self, Held, Leaf, Trusted};
 use super::pair::{Offer, Part};
@@ -327,10 +327,9 @@ impl Kept {
             }
             Some(read) => {
                 let mut data = next.data(self.server_names.is_some());
-                let present = read.data.iter().flatten().map(|(key, _)| key.as_str());
-                for key in present.filter(|key| SHARED.contains(key)) {
-                    data[key] = Value::Null;
-                }
+                let present = read.data.iter().flatten().map(|(key, _)| key);
+                let shared = present.filter(|key| SHARED.contains(&key.as_str()));
+                data.extend(shared.map(|key| (key.clone(), Value::Null)));
                 let patch = json!({
                     "metadata": {"resourceVersion": read.metadata.resource_version},
                     "data": data,
@@ -368,12 +367,13 @@ impl Contents {
         Self { authorities, paths: paths::read(&text(PATHS), now) }
     }
 
-    fn data(&self, with_authorities: bool) -> Value {
-        let bytes = |text: &str| json!(ByteString(text.as_bytes().to_vec()));
-        let mut data = json!({PATHS: bytes(&paths::text(&self.paths))});
+    fn data(&self, with_authorities: bool) -> Map<String, Value> {
+        let bytes =
+            |key: &str, text: &str| (key.to_owned(), json!(ByteString(text.as_bytes().to_vec())));
+        let mut data = Map::from_iter([bytes(PATHS, &paths::text(&self.paths))]);
         if with_authorities {
-            data[AUTHORITIES] = bytes(&self.authorities.certificates);
-            data[AUTHORITY_KEYS] = bytes(&self.authorities.keys);
+            let Held { certificates, keys } = &self.authorities;
+            data.extend([bytes(AUTHORITIES, certificates), bytes(AUTHORITY_KEYS, keys)]);
         }
         data
     }

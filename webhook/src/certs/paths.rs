@@ -55,7 +55,8 @@ pub(super) fn read(text: &str, now: Timestamp) -> Vec<Kept> {
 
 /// Returns the text that a Secret keeps.
 pub(super) fn text(kept: &[Kept]) -> String {
-    kept.iter().map(|kept| format!("{} {}\n", kept.token, kept.made)).collect()
+    let line = |kept: &Kept| [&kept.token, " ", &kept.made.to_string(), "\n"].concat();
+    kept.iter().map(line).collect()
 }
 
 /// Returns the paths to keep from `now` on, the newest first.
