@@ -258,6 +258,12 @@ async fn emptied_secret_drops_no_published_authority() {
     assert!(one.look().await.unwrap());
     assert!(!old.contains(&one.leaf().authority));
     one.ensure_reached(&api_server);
+    // By then a person can take the old one out.
+    api_server.lock().unwrap().wipe(0);
+    api_server.lock().unwrap().wipe(1);
+    one.look().await.unwrap();
+    one.ensure_reached(&api_server);
+    assert!(!api_server.lock().unwrap().published().0.contains(&old));
 }
 
 #[tokio::test]
