@@ -45,6 +45,14 @@ impl Caller {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Accepted::Secret(tokens);
     }
 
+    /// Returns whether no path is answered, because none is known yet.
+    pub(crate) fn knows_none(&self) -> bool {
+        match &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
+            Accepted::Plain => false,
+            Accepted::Secret(tokens) => tokens.is_empty(),
+        }
+    }
+
     /// Returns whether a request with this path is answered.
     pub(crate) fn knows(&self, path: &str) -> bool {
         match &*self.0.read().unwrap_or_else(PoisonError::into_inner) {

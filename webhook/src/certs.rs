@@ -132,7 +132,11 @@ impl Source {
         let kept = if let Some(kept) = &self.kept {
             kept.look(certificates, caller).await
         } else {
-            certificates.reached(Ok(()));
+            // Whether the registration has this path, only its author knows.
+            certificates.reached(match &paths {
+                Err(error) if caller.knows_none() => Err(format!("{error:#}")),
+                Ok(()) | Err(_) => Ok(()),
+            });
             Ok(false)
         };
         paths?;

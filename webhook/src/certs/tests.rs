@@ -160,6 +160,28 @@ async fn files_that_are_missing_at_the_start_are_served_as_soon_as_they_are_ther
     task.abort();
 }
 
+#[tokio::test]
+async fn replica_without_its_given_path_is_not_ready() {
+    let directory = TempDir::new().unwrap();
+    let files = write(directory.path(), &issue());
+    let file = directory.path().join("path");
+    let path_file = Some(file.clone());
+    let source = Source { files: Some(files), path_file, ..Source::default() };
+    let (certificates, caller) = (Certificates::none(), Caller::authenticated());
+    source.look(&certificates, &caller).await.unwrap_err();
+    let why = certificates.ready().unwrap_err();
+    assert!(why.contains("failed to read") && why.contains("path"), "{why}");
+
+    let token = "a".repeat(40);
+    fs::write(&file, &token).unwrap();
+    source.look(&certificates, &caller).await.unwrap();
+    assert!(certificates.ready().is_ok() && caller.knows(&format!("/validate/{token}")));
+    // What is known stays known while the file is being replaced.
+    fs::remove_file(&file).unwrap();
+    source.look(&certificates, &caller).await.unwrap_err();
+    assert!(certificates.ready().is_ok() && caller.knows(&format!("/validate/{token}")));
+}
+
 #[test]
 fn file_of_paths_holds_one_or_more_that_cannot_be_guessed() {
     let directory = TempDir::new().unwrap();
