@@ -3,13 +3,9 @@
 //! The kubelet reports the address of a pod, and another writer of its status can report any
 //! other. The webhook must not be led to its own machine or to the services of its cloud.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
-/// The addresses of clouds' metadata services that are not link-local: those of AWS and of Google.
-const METADATA: [Ipv6Addr; 2] = [
-    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
-    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
-];
+use crate::read::member_address::of_a_member;
 
 /// Returns the reason why no pod has this address: it leads to this process's own machine, or to
 /// the services of its cloud.
@@ -17,25 +13,7 @@ const METADATA: [Ipv6Addr; 2] = [
 /// A text that is no address is left to the client.
 pub(super) fn no_address_of_a_pod(ip: &str) -> Option<String> {
     let address: IpAddr = ip.parse().ok()?;
-    let of_a_pod = match address.to_canonical() {
-        IpAddr::V4(address) => {
-            let octets = address.octets();
-            !(address.is_loopback()
-                || address.is_link_local()
-                || address.is_unspecified()
-                || address.is_multicast()
-                || address.is_broadcast()
-                || octets.first() == Some(&0))
-        }
-        IpAddr::V6(address) => {
-            let local = address.is_unicast_link_local() || address.is_loopback();
-            !(local
-                || address.is_unspecified()
-                || address.is_multicast()
-                || METADATA.contains(&address))
-        }
-    };
-    (!of_a_pod).then(|| format!("its address is {ip}, which no pod has"))
+    of_a_member(address).is_err().then(|| format!("its address is {ip}, which no pod has"))
 }
 
 #[cfg(test)]
@@ -62,6 +40,8 @@ mod tests {
             ("fe80::1", false),
             ("ff02::1", false),
             ("fd00:ec2::254", false),
+            ("64:ff9b::7f00:1", false),
+            ("::127.0.0.1", false),
             ("10.244.0.14", true),
             ("192.168.3.4", true),
             ("100.64.0.9", true),
