@@ -110,7 +110,7 @@ mod tests {
         ];
         let service = tower::service_fn(move |request: Request<Body>| {
             let uri = request.uri().to_string();
-            let last = pages.len() - 1;
+            let end = pages.len() - 1;
             let at = uri.split("continue=").nth(1).and_then(|at| at[..1].parse().ok());
             let at: usize = at.unwrap_or(0);
             let answer = match (uri.contains("/configmaps/"), list) {
@@ -118,7 +118,7 @@ mod tests {
                     "status": "Failure", "reason": "NotFound", "message": "gone"}),
                 (true, Some(list)) => json!({"metadata": {}, "data": {"accounts": list}}),
                 (false, _) => json!({"metadata": {"continue":
-                    if at < last { (at + 1).to_string() } else { String::new() }},
+                    if at < end { (at + 1).to_string() } else { String::new() }},
                     "items": [pages[at]]}),
             };
             async move {
