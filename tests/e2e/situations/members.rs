@@ -1,19 +1,26 @@
 //! Members that are not healthy, and leaders that are about to move or cannot move.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use pgscale_tests::cluster::TIMEOUT;
+use pgscale_tests::patroni::TagValue;
 use pgscale_tests::stage::Fault;
+use pgscale_tests::wait::{Attempt, until};
 
 use super::{MEMBERS, NAME, SharedCluster, situation};
+use crate::guarding;
 use crate::trial::Case;
 
 const FEW: &str = "too-few-healthy-survivors";
+const DRAINING: &str = "survivors-draining";
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
         situation("situations::a_frozen_member_is_not_counted_as_healthy", frozen),
         situation("situations::a_stalled_receiver_is_detected_once_rows_are_written", stalled),
         situation("situations::a_replica_that_replays_late_is_not_counted_as_healthy", delayed),
+        situation("situations::a_tag_in_text_bars_a_member_as_patroni_reads_it", barred),
+        situation("situations::a_kept_member_on_a_node_that_is_emptied_is_named", emptied),
         situation("situations::two_pods_labelled_master_block_a_shrink", two_masters),
         situation("situations::a_scheduled_switchover_blocks_a_shrink", scheduled),
         situation("situations::a_paused_cluster_shrinks_after_the_printed_switchover", paused),
@@ -59,6 +66,37 @@ async fn delayed(shared: SharedCluster) -> Result<()> {
     shared.admits(2).await
 }
 
+/// Patroni takes any text for true, and a priority of zero for `nofailover`.
+async fn barred(shared: SharedCluster) -> Result<()> {
+    for (tag, text) in [("nofailover", "false"), ("failover_priority", "0")] {
+        shared.cluster.stage(1, Fault::Tagged { tag, value: TagValue::Text(text) }).await?;
+        shared.refuses(2, FEW, &shared.pod(1)).await.with_context(|| format!("{tag}: {text:?}"))?;
+    }
+    shared.bed.kubelet().unstage_all(&shared.cluster.namespace);
+    shared.admits(2).await
+}
+
+async fn emptied(shared: SharedCluster) -> Result<()> {
+    let at = "--output=jsonpath={.spec.nodeName}";
+    let node = shared.kubectl(&["get", "pod", &shared.pod(1), at]).await?;
+    shared.kubectl(&["cordon", &node]).await?;
+    let seen = named_draining(&shared, &node).await;
+    // Other tests need the node, also after a failure of this one.
+    shared.kubectl(&["uncordon", &node]).await?;
+    seen?;
+    ensure!(shared.plan(2).await?.silent(DRAINING), "the node takes pods again");
+    Ok(())
+}
+
+async fn named_draining(shared: &SharedCluster, node: &str) -> Result<()> {
+    let finding = shared.found(2, DRAINING, |finding| finding.mentions(node)).await?;
+    ensure!(finding.severity == "Warn" && finding.mentions(&shared.pod(1)), "{finding:?}");
+    shared.admits(2).await?;
+    // The member of that node is removed.
+    ensure!(shared.plan(1).await?.silent(DRAINING), "-1 is not kept");
+    Ok(())
+}
+
 /// Staged by writing the label: the Patroni of a frozen member does not correct it.
 async fn two_masters(shared: SharedCluster) -> Result<()> {
     shared.cluster.stage(2, Fault::FrozenPatroni).await?;
@@ -91,6 +129,21 @@ async fn paused(shared: SharedCluster) -> Result<()> {
 
     let finding = shared.found(1, "paused", |_| true).await?;
     let resume = format!("exec {} -n NS -c postgres -- patronictl resume", shared.pod(0));
+
+    // Growth is admitted with a warning: a paused Patroni starts no member.
+    let grown = guarding::admitted(cluster, MEMBERS.into()).await?;
+    ensure!(grown.stderr.contains("paused"), "there is no warning: {grown:?}");
+    until("the new member to wait for the end of the pause", TIMEOUT, async || {
+        let members = cluster.members().await?;
+        let newest = members.iter().find(|member| member.ordinal == 2);
+        let answer = newest.and_then(|member| member.answer.as_ref());
+        Ok(match answer {
+            Some(answer) if answer.pause && answer.state != "running" => Attempt::Done(()),
+            _ => Attempt::NotYet(format!("{newest:?}")),
+        })
+    })
+    .await?;
     shared.run_remedy(finding.remedy()?, &resume, &[]).await?;
-    shared.resize(MEMBERS).await
+    cluster.converged(MEMBERS).await?;
+    Ok(())
 }

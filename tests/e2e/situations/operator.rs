@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use pgscale_tests::cluster::TIMEOUT;
 use pgscale_tests::operator::Settings;
+use pgscale_tests::wait::{Attempt, until};
 use serde_json::json;
 
 use super::{MEMBERS, NAME, SharedCluster, situation};
 use crate::guarding;
 use crate::trial::Case;
+
+const DRIFT: &str = "configuration-drift";
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
@@ -34,6 +38,11 @@ async fn foreign_annotation(shared: SharedCluster) -> Result<()> {
     let seldom = Settings { resync: Duration::from_secs(3600), ..Settings::default() };
     shared.start_operator(&seldom).await?;
     cluster.move_leader_to(2).await?;
+    // An edit by hand, which the operator sets back with the next change.
+    let by_hand = ["edit-config", NAME, "--force", "--quiet", "-s", "failsafe_mode=true"];
+    shared.patronictl(&by_hand).await?;
+    let drift = shared.found(2, DRIFT, |finding| finding.mentions("failsafe_mode")).await?;
+    ensure!(drift.severity == "Warn", "{drift:?}");
     shared.kubectl(&["annotate", "statefulset", NAME, "example.com/seen=yes"]).await?;
     let rule = "replace-pending";
     let said = shared.patch_refused(2, "leader-condemned", "example.com/seen").await?;
@@ -42,6 +51,12 @@ async fn foreign_annotation(shared: SharedCluster) -> Result<()> {
     // The operator has replaced the StatefulSet, without the annotation.
     let plan = shared.plan(MEMBERS).await?;
     ensure!(plan.silent(rule), "{plan:?}");
+    until("the configuration to be set back", TIMEOUT, async || {
+        let plan = shared.plan(MEMBERS).await?;
+        let back = plan.silent(DRIFT);
+        Ok(if back { Attempt::Done(()) } else { Attempt::NotYet(format!("{plan:?}")) })
+    })
+    .await?;
     shared.resize(MEMBERS).await?;
     // Where the leader is kept, the rule only warns, and removing the annotation ends it.
     shared.kubectl(&["annotate", "statefulset", NAME, "example.com/seen=yes"]).await?;
@@ -78,7 +93,10 @@ async fn stopped(shared: SharedCluster) -> Result<()> {
     let cancel = format!("pgscale set {NAME} 3 -n NS");
     shared.run_remedy(finding.remedy()?, &cancel, &["--yes"]).await?;
     ensure!(cluster.declared().await? == 3 && cluster.replicas().await? == 3, "not cancelled");
-    shared.start_operator(&Settings::default()).await
+    shared.start_operator(&Settings::default()).await?;
+    // A synchronisation writes no status, so the edits would count as not taken up until the next
+    // one is over. For an edit, the operator writes one.
+    shared.edit(json!({"users": {"seen": []}})).await
 }
 
 async fn limits(shared: SharedCluster) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use pgscale_tests::cluster::TIMEOUT;
+use pgscale_tests::patroni::TagValue;
 use pgscale_tests::stage::Fault;
 use pgscale_tests::wait::{Attempt, until};
 use serde_json::json;
@@ -36,9 +37,19 @@ async fn synchronous(shared: SharedCluster) -> Result<()> {
     shared.admits(2).await?;
     cluster.sql(0, "DROP TABLE unreceived").await?;
 
+    // Patroni never chooses a member with this priority, whatever it has received.
+    let barred = Fault::Tagged { tag: "sync_priority", value: TagValue::Number(0) };
+    shared.cluster.stage(1, barred).await?;
+    chosen(&shared, &shared.pod(2)).await?;
+    shared.refuses(2, CONDEMNED, &shared.pod(2)).await?;
+    shared.bed.kubelet().unstage_all(&cluster.namespace);
+    shared.admits(2).await?;
+
     shared.edit(json!({"patroni": {"synchronous_mode_strict": true}})).await?;
     let runs = format!("{NAME}-config");
     shared.found(1, FLOOR, |finding| finding.mentions(&runs)).await?;
+    // The printed count has to be admitted: the operator has worked the edit through.
+    shared.admits(2).await?;
     let finding = shared.refuses(1, FLOOR, "strict synchronous mode").await?;
     let set = format!("pgscale set {NAME} 2 -n NS");
     shared.run_remedy(finding.remedy()?, &set, &["--yes", "--dry-run=server"]).await?;
