@@ -74,9 +74,17 @@ impl Facts {
         self.written_shrink() && may_be_stale(&self.operator)
     }
 
-    fn written_shrink(&self) -> bool {
+    /// Returns whether the write lowers the written count, whatever the operator's limits make of it.
+    pub fn written_shrink(&self) -> bool {
         let old = self.change.old.as_ref();
         old.is_some_and(|old| old.instances.unwrap_or(0) > self.requested())
+    }
+
+    /// Returns whether the write raises the written count, or writes the first one, whatever the
+    /// operator's limits make of it.
+    pub fn written_growth(&self) -> bool {
+        let old = self.change.old.as_ref();
+        old.is_none_or(|old| old.instances.unwrap_or(0) < self.requested())
     }
 
     /// Returns the written number. A missing field is 0, as the operator decodes it.

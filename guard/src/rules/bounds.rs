@@ -8,7 +8,7 @@ use crate::object_ref::{self, ObjectRef};
 use crate::operator::{Operator, Settings};
 use crate::policy::{Limit, Mode, Policies, Zero};
 use crate::rule_id::RuleId;
-use crate::rules::applies::{Applies, CHANGE, CREATE, DOWN, UP};
+use crate::rules::applies::{Applies, CHANGE, CREATE, DOWN, REWRITTEN, UP};
 use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, Rule, by_policies, inputs, policies_unread, set, set_to, unread};
 use crate::verdict::{Finding, Outcome};
@@ -19,12 +19,15 @@ const FLOOR: i64 = 1;
 pub(super) const BELOW_MIN: Rule = Rule {
     id: RuleId::BELOW_MIN,
     title: "fewer instances than the policy's minimum",
-    applies: Applies::on(&[DOWN.to_some(), UP.to_some(), CREATE.to_some()]),
+    applies: Applies::on(&[DOWN, UP, REWRITTEN, CREATE]),
     default: "deny",
     kind: Kind::Bound,
     page: "\
-A policy's `instances.min` is the number of copies its owners decided they need. The effective count is
-compared, after the operator's own limits; zero is judged by scale-to-zero. Without a policy the floor is 1.
+A policy's `instances.min` is the number of copies its owners decided they need. Without a policy the floor
+is 1. Zero is judged by scale-to-zero.
+
+The effective count is compared, after the operator's own limits, and the written count where a write lowers
+it: those limits can change later, and no write of the cluster, which could be judged, comes before that.
 
 A cluster that is already below may always move up: a change towards the bound is not refused by it.
 
@@ -37,15 +40,23 @@ Way out: ask for the minimum, or change the ScalePolicy the denial names.",
 };
 
 fn below_min(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
-    if facts.from().is_some_and(|from| facts.to() > from) {
+    let (to, requested) = (facts.to(), facts.requested());
+    let written = requested != 0 && (facts.written_shrink() || facts.change.old.is_none());
+    let least = match (written, to) {
+        (true, 0) => requested,
+        (true, _) => to.min(requested),
+        (false, 0) => return Outcome::NotApplicable,
+        (false, _) if facts.direction() == Direction::Same => return Outcome::NotApplicable,
+        (false, _) => to,
+    };
+    if !written && facts.from().is_some_and(|from| to > from) {
         return Outcome::Pass;
     }
-    by_policies(below_known_min(facts, policies), facts, policies)
+    by_policies(below_known_min(least, facts, policies), facts, policies)
 }
 
 /// Judges a count that does not grow by the floors that could be read.
-fn below_known_min(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
-    let to = facts.to();
+fn below_known_min(to: i64, facts: &Assessment<'_>, policies: &Policies) -> Outcome {
     let floor = Limit {
         value: FLOOR,
         source: ObjectRef::all(object_ref::Kind::BuiltIn),
@@ -69,12 +80,14 @@ fn noun(count: i64) -> &'static str {
 pub(super) const ABOVE_MAX: Rule = Rule {
     id: RuleId::ABOVE_MAX,
     title: "more instances than the policy's maximum",
-    applies: Applies::on(&[UP, DOWN, CREATE]),
+    applies: Applies::on(&[UP, DOWN, REWRITTEN, CREATE]),
     default: "deny",
     kind: Kind::Bound,
     page: "\
-A policy's `instances.max` bounds what one cluster may take. The effective count is compared, after the
-operator's own limits.
+A policy's `instances.max` bounds what one cluster may take.
+
+The effective count is compared, after the operator's own limits, and the written count where a write raises
+it: those limits can change later, and no write of the cluster, which could be judged, comes before that.
 
 A cluster that is already above may always move down: a change towards the bound is not refused by it.
 
@@ -87,15 +100,20 @@ Way out: ask for the maximum, or change the ScalePolicy the denial names.",
 };
 
 fn above_max(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
-    if facts.from().is_some_and(|from| facts.to() < from) {
+    let to = facts.to();
+    let written = facts.written_growth();
+    if !written && facts.direction() == Direction::Same {
+        return Outcome::NotApplicable;
+    }
+    if !written && facts.from().is_some_and(|from| to < from) {
         return Outcome::Pass;
     }
-    by_policies(above_known_max(facts, policies), facts, policies)
+    let most = if written { to.max(facts.requested()) } else { to };
+    by_policies(above_known_max(most, facts, policies), facts, policies)
 }
 
 /// Judges a count that does not fall by the limits that could be read.
-fn above_known_max(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
-    let to = facts.to();
+fn above_known_max(to: i64, facts: &Assessment<'_>, policies: &Policies) -> Outcome {
     let broken = policies.max.iter().filter(|max| to > max.value);
     let Some(max) = strictest(broken, |max| -max.value) else { return Outcome::Pass };
     found(
@@ -303,6 +321,7 @@ impl Shown for Zero {
 )]
 mod tests {
     use super::*;
+    use crate::facts::Facts;
     use crate::rules::testing::{Want, created, healthy, table, table_with, text};
 
     fn policies(min: Option<i64>, max: Option<i64>, zero: Option<Zero>, mode: Mode) -> Policies {
@@ -314,6 +333,20 @@ mod tests {
             mode,
             ..Policies::default()
         }
+    }
+
+    /// Returns a change under an operator with these limits.
+    fn limited(from: i64, to: i64, (min, max): (i64, i64)) -> Facts {
+        healthy(from, to).with_settings(|settings| {
+            settings.min_instances = min;
+            settings.max_instances = max;
+        })
+    }
+
+    fn new_limited(to: i64, limits: (i64, i64)) -> Facts {
+        let mut facts = limited(to, to, limits);
+        facts.change.old = None;
+        facts
     }
 
     pub(super) fn below_min() {
@@ -329,6 +362,20 @@ mod tests {
                 ("further away", healthy(2, 1), Want::Deny),
                 ("zero has its own rule", healthy(3, 0), Want::NotApplicable),
                 ("the count stays", healthy(2, 2), Want::NotApplicable),
+                ("the operator would run more", limited(5, 2, (3, -1)), Want::Deny),
+                ("the operator runs none", limited(5, 2, (-1, 0)), Want::Deny),
+                ("the operator runs as many as before", limited(9, 2, (4, 4)), Want::Deny),
+                (
+                    "at the minimum, and the operator runs as before",
+                    limited(9, 3, (4, 4)),
+                    Want::Pass,
+                ),
+                ("towards it, and the operator runs fewer", limited(1, 4, (-1, 2)), Want::Pass),
+                (
+                    "created under it, and the operator would run more",
+                    new_limited(2, (3, -1)),
+                    Want::Deny,
+                ),
             ],
         );
         table("below-min", vec![("the built-in floor", healthy(3, -1), Want::Deny)]);
@@ -367,6 +414,19 @@ mod tests {
                 ("created above it", created(6), Want::Deny),
                 ("towards it", healthy(8, 7), Want::Pass),
                 ("the count stays", healthy(8, 8), Want::NotApplicable),
+                ("the operator would run fewer", limited(3, 9, (-1, 4)), Want::Deny),
+                ("the operator runs as many as before", limited(5, 9, (-1, 4)), Want::Deny),
+                ("the operator runs more anyway", limited(3, 9, (9, -1)), Want::Deny),
+                (
+                    "towards it, and the operator runs as before",
+                    limited(9, 8, (-1, 4)),
+                    Want::NotApplicable,
+                ),
+                (
+                    "created above it, and the operator would run fewer",
+                    new_limited(9, (-1, 4)),
+                    Want::Deny,
+                ),
             ],
         );
         table_with(
