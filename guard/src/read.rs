@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::change::Change;
 use crate::facts::{Capacity, Facts, Seen};
-use crate::operator::Account;
+use crate::operator::{Account, Operator};
 use crate::overrides::{Overrides, ScaleOverride};
 use crate::policy::Policies;
 use crate::postgresql::{GROUP, KIND, PLURAL, Postgresql, VERSION};
@@ -40,6 +40,7 @@ mod recorded;
 #[cfg(test)]
 mod requests;
 mod rest;
+mod shared;
 #[cfg(test)]
 mod testing;
 mod workload;
@@ -48,6 +49,7 @@ pub use carried_out::CarriedOut;
 pub use fetch::ReadError;
 pub use operator::{KnownOperators, Operators};
 pub use rest::{Address, Direct, MemberClient, RestRequest, RestResponse, exchange_over};
+pub use shared::{Age, Moment, Observe, Served, Shared, Sharing};
 
 use capacity::Needed;
 use fetch::{Kind, Objects};
@@ -71,6 +73,9 @@ pub struct Reader {
     pub operators: Operators,
     /// The source of the present time.
     pub clock: Clock,
+    /// The answers that it shares with other readers. `None` where each read asks for itself, as for a
+    /// person who plans.
+    pub sharing: Option<Sharing>,
 }
 
 /// A function that returns the present time.
@@ -148,7 +153,7 @@ impl Reader {
     ///
     /// Without the CRD there are none. A failure is recorded in [`Overrides::unreadable`].
     pub async fn overrides(&self, cluster: &Postgresql) -> Overrides {
-        let objects = self.objects(self.deadline);
+        let objects = self.objects(self.deadline).lasting();
         match objects.ours::<ScaleOverride>(Some(&cluster.namespace)).await {
             Ok(overrides) => Overrides::of(overrides.decoded, &cluster.name)
                 .and_undecodable(&overrides.undecodable, &cluster.name),
@@ -162,7 +167,13 @@ impl Reader {
     /// # Errors
     /// They could not be read, or there are several candidates and no list.
     pub async fn operator_accounts(&self) -> Result<Vec<Account>, String> {
-        operator::accounts(&self.objects(self.deadline), &self.operators).await
+        operator::accounts(&self.objects(self.deadline).lasting(), &self.operators).await
+    }
+
+    /// Reads the operator that owns a cluster, and its settings.
+    pub async fn operator(&self, cluster: &Postgresql) -> Seen<Operator> {
+        let objects = self.objects(self.deadline).lasting();
+        operator::operator(&objects, &self.operators, cluster).await
     }
 
     /// Reads everything that the rules look at: the objects, in parallel, then the members that
@@ -177,9 +188,10 @@ impl Reader {
 
         // Boxed: the state between all these answers would make every caller's future large.
         let operators = &self.operators;
-        let operator = operator::operator(&objects, operators, cluster).boxed().shared();
+        let lasting = objects.lasting();
+        let operator = operator::operator(&lasting, operators, cluster).boxed().shared();
         let moved = change.old.as_ref().filter(|old| old.controller() != cluster.controller());
-        let before = moved.map(|old| operator::operator(&objects, operators, old));
+        let before = moved.map(|old| operator::operator(&lasting, operators, old));
         let before = OptionFuture::from(before).boxed();
         let needed = Needed::of(&change, self.breadth);
         let guess = operators.usual_layout(&cluster.name);
@@ -243,7 +255,7 @@ impl Reader {
     }
 
     fn objects(&self, patience: Duration) -> Objects {
-        Objects::of(self.client.clone(), patience)
+        Objects { sharing: self.sharing.clone(), ..Objects::of(self.client.clone(), patience) }
     }
 }
 

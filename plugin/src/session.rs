@@ -155,6 +155,7 @@ impl Session {
                 breadth: ReadScope::Whole,
                 operators,
                 clock: server_time,
+                sharing: None,
             },
             client,
             ask: forward.clone(),

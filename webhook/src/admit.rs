@@ -26,14 +26,16 @@ use kube::core::Status;
 use kube::core::admission::{AdmissionResponse, Operation};
 use pgscale_guard::postgresql::{GROUP, KIND, PLURAL, VERSION};
 use pgscale_guard::read::{
-    AskWhom, KnownOperators, MemberClient, Operators, ReadScope, Reader, machine_time,
+    Age, AskWhom, KnownOperators, MemberClient, Operators, ReadScope, Reader, Shared, machine_time,
 };
 use pgscale_guard::rules::after_switchover;
 use pgscale_guard::{Change, evaluate};
 use tokio::time::Instant;
 
+pub(crate) use crate::admit::changes::announce;
 use crate::admit::deadlines::Deadlines;
 use crate::admit::decision::{CANNOT_BE_JUDGED, Decision, Fallback, JudgedChange};
+use crate::admit::early::Early;
 pub(crate) use crate::admit::limits::Limits;
 use crate::admit::limits::{Busy, Lending, Place};
 use crate::admit::request::{
@@ -49,8 +51,10 @@ use crate::registration::{FailurePolicy, PATH};
 
 mod advice;
 mod budget;
+mod changes;
 mod deadlines;
 mod decision;
+mod early;
 mod limits;
 mod object;
 mod refusal;
@@ -80,6 +84,8 @@ const BODY_TIME: Duration = Duration::from_secs(5);
 pub(crate) struct Admission {
     /// The client that reads the objects.
     pub(crate) client: Client,
+    /// The answers that reviews share.
+    pub(crate) shared: Shared,
     /// The client that asks the members.
     pub(crate) ask: Arc<dyn MemberClient>,
     /// The writer of Events.
@@ -313,6 +319,12 @@ impl Admission {
         let place = Arc::new(place);
         let ask = Lending { inner: Arc::clone(&self.ask), place: Arc::clone(&place) };
         let reader = Reader { ask: Arc::new(ask), ..self.reader(deadlines) };
+        // It keeps what it reads until the end, for the reads that follow.
+        let early = Early::of(&reader, deadlines);
+        if let Some(refused) = early.refusal(&change).await {
+            self.metrics.refused_early();
+            return Decision::Judged(Box::new(refused));
+        }
         let (facts, mut policies) = reader.facts_and_policies(change, AskWhom::AsNeeded).await;
         if self.growth == FailurePolicy::Fail {
             policies = policies.failing_growth_closed();
@@ -373,6 +385,7 @@ impl Admission {
             breadth: ReadScope::Review,
             operators: Operators::Known(self.operators.clone()),
             clock: machine_time,
+            sharing: Some(self.shared.aged(Age::Since(deadlines.arrived))),
         }
     }
 

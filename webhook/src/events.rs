@@ -5,18 +5,25 @@
 //! The webhook writes Events beside the answer and within bounds. An answer never waits for its
 //! Event, and a storm of refusals costs Events and not memory.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 
 /// The most Events that are written at the same time. Further ones are dropped and counted.
 const AT_ONCE: u32 = 32;
+/// The time for which the Event of a refusal also stands for the same refusal of the same cluster: a
+/// writer that tries again and again costs one request a minute.
+const REPEATED: Duration = Duration::from_secs(60);
+/// The most refusals that are remembered for it.
+const MOST_REPEATED: usize = 1024;
 /// The time for one Event.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The most bytes of a note that the API server accepts (`validateV1EventSeries` and
@@ -56,6 +63,7 @@ impl Reason {
 pub(crate) struct Events {
     recorder: Recorder,
     slots: Arc<Semaphore>,
+    written: Arc<Mutex<HashMap<String, Instant>>>,
     metrics: Arc<Metrics>,
 }
 
@@ -64,7 +72,25 @@ impl Events {
     /// `events` in `events.k8s.io`.
     pub(crate) fn new(client: Client, metrics: Arc<Metrics>) -> Self {
         let recorder = Recorder::new(client, Reporter::from(REPORTER));
-        Self { recorder, slots: Arc::new(Semaphore::new(AT_ONCE as usize)), metrics }
+        let slots = Arc::new(Semaphore::new(AT_ONCE as usize));
+        Self { recorder, slots, written: Arc::default(), metrics }
+    }
+
+    /// Returns whether an Event about the same refusal was written a moment ago, and remembers this one.
+    fn repeats(&self, refusal: &str) -> bool {
+        let mut written = locked(&self.written);
+        let now = Instant::now();
+        let lately = |at: &Instant| now.saturating_duration_since(*at) < REPEATED;
+        if written.get(refusal).is_some_and(lately) {
+            return true;
+        }
+        if written.len() >= MOST_REPEATED {
+            written.retain(|_, at| lately(at));
+        }
+        if written.len() < MOST_REPEATED {
+            written.insert(refusal.to_owned(), now);
+        }
+        false
     }
 
     /// Writes an Event on `object` about a change, because of `about`, with the whole story in
@@ -79,6 +105,16 @@ impl Events {
         about: &[&str],
         note: &str,
     ) {
+        let part = |part: &Option<String>| part.clone().unwrap_or_default();
+        let refusal = (reason == Reason::Denied).then(|| {
+            let ObjectReference { uid, namespace, name, .. } = &object;
+            let rules = about.join(",");
+            format!("{} {} {} {rules}", part(uid), part(namespace), part(name))
+        });
+        if refusal.as_ref().is_some_and(|refusal| self.repeats(refusal)) {
+            self.metrics.event("repeated");
+            return;
+        }
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
             self.metrics.event("dropped");
             return;
@@ -90,9 +126,12 @@ impl Events {
             action: cut(&about.join(","), ACTION_LIMIT).to_owned(),
             secondary: None,
         };
-        let Self { recorder, metrics, .. } = self.clone();
+        let Self { recorder, metrics, written: remembered, .. } = self.clone();
         tokio::spawn(async move {
             let written = tokio::time::timeout(TIMEOUT, recorder.publish(&event, &object)).await;
+            if let Some(refusal) = refusal.filter(|_| !matches!(written, Ok(Ok(())))) {
+                locked(&remembered).remove(&refusal);
+            }
             match written {
                 Ok(Ok(())) => metrics.event("written"),
                 Ok(Err(error)) => {
@@ -114,6 +153,10 @@ impl Events {
             tracing::warn!("stopped before all Events were written");
         }
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns the text in one line: `kubectl get events` shows nothing after the first.

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
+use pgscale_guard::read::{Observe, Served};
 use prometheus_client::encoding::{EncodeLabelSet, text::encode};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -56,6 +57,9 @@ pub(crate) const VERDICTS: [&str; 4] = ["allowed", "denied", MALFORMED, "warned"
 pub(crate) const WATCH_ENDS: [&str; 5] =
     ["carried-out", "not-stored", "superseded", "time-over", "too-many"];
 
+/// The ways in which a review gets an object: by a request of its own, or by that of another review.
+const READS: [&str; 2] = ["asked", "shared"];
+
 /// Everything that is counted and measured.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -80,6 +84,8 @@ pub(crate) struct Metrics {
     watches_ended: Family<Result, Counter>,
     leaders_condemned: Counter,
     unknown_paths: Counter,
+    early: Counter,
+    reads: Family<Result, Counter>,
 }
 
 impl Metrics {
@@ -213,6 +219,21 @@ impl Metrics {
             "Requests that were not answered because their path is not the secret one",
             unknown_paths.clone(),
         );
+        let early = Counter::default();
+        registry.register(
+            "admission_refused_early",
+            "Changes that were refused before anything of the cluster was read",
+            early.clone(),
+        );
+        let reads = Family::<Result, Counter>::default();
+        for result in READS {
+            drop(reads.get_or_create(&Result { result }));
+        }
+        registry.register(
+            "api_server_reads",
+            "Reads for reviews: by a request of their own, or by that of another review",
+            reads.clone(),
+        );
         registry.register(
             "build",
             "The running version",
@@ -240,6 +261,8 @@ impl Metrics {
             watches_ended,
             leaders_condemned,
             unknown_paths,
+            early,
+            reads,
         }
     }
 
@@ -284,7 +307,7 @@ impl Metrics {
         self.dropped.get_or_create(&Result { result: why }).inc();
     }
 
-    /// Counts an Event by what happened to it, in a few fixed words: written, dropped or failed.
+    /// Counts an Event by what happened to it, in a few fixed words: written, repeated, dropped or failed.
     pub(crate) fn event(&self, result: &'static str) {
         self.events.get_or_create(&Result { result }).inc();
     }
@@ -333,6 +356,25 @@ impl Metrics {
     /// Counts a request of a caller that does not know the secret path.
     pub(crate) fn unknown_path(&self) {
         self.unknown_paths.inc();
+    }
+
+    /// Counts a change that was refused before anything of its cluster was read.
+    pub(crate) fn refused_early(&self) {
+        self.early.inc();
+    }
+
+    /// Returns the function that counts reads for reviews.
+    pub(crate) fn reads(&self) -> Observe {
+        let [asked, shared] = READS.map(|result| {
+            let reads = self.reads.get_or_create(&Result { result });
+            reads.clone()
+        });
+        Arc::new(move |served| {
+            match served {
+                Served::Asked => asked.inc(),
+                Served::Shared => shared.inc(),
+            };
+        })
     }
 
     /// Records the end of the certificate in use.

@@ -191,11 +191,12 @@ fn permissions() -> Vec<PolicyRule> {
         rule(
             "pgscale.dev",
             &["scalepolicies", "clusterscalepolicies", "scaleoverrides"],
-            &["list"],
+            &["list", "watch"],
         ),
         rule("apps", &["statefulsets"], &["get"]),
         rule("apps", &["deployments"], &["get", "list"]),
-        rule("", &["nodes", "namespaces"], &["get"]),
+        rule("", &["nodes"], &["get"]),
+        rule("", &["namespaces"], &["get", "list", "watch"]),
         // Patroni's objects in one list, and by name where their labels are others.
         rule("", &["endpoints", "configmaps"], &["get", "list"]),
         rule("", &["pods", "persistentvolumeclaims", "resourcequotas", "limitranges"], &["list"]),
@@ -300,7 +301,8 @@ mod tests {
             let resources = rule.resources.as_ref().unwrap();
             assert!(!resources.iter().any(|name| name.contains(['/', '*'])), "{resources:?}");
             assert!(!resources.iter().any(|name| name == "secrets"));
-            let writes = rule.verbs.iter().any(|verb| verb != "get" && verb != "list");
+            let writes =
+                rule.verbs.iter().any(|verb| !["get", "list", "watch"].contains(&verb.as_str()));
             assert_eq!(writes, resources == &["events"], "{resources:?}: {:?}", rule.verbs);
         }
     }

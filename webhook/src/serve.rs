@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use pgscale_guard::read::{Direct, KnownOperators};
+use pgscale_guard::read::{Direct, KnownOperators, Shared};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tower::limit::ConcurrencyLimitLayer;
@@ -79,8 +79,12 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
     tokio::spawn(probes.run());
     let operators = KnownOperators::default();
     tokio::spawn(operators.clone().keep_searching(client.clone()));
+    let judging = self::client(&arguments, Some(REQUESTS)).await?;
+    let shared = Shared::new(judging.clone(), metrics.reads());
+    tokio::spawn(admit::announce(client, shared.clone()));
     let admission = Admission {
-        client: self::client(&arguments, Some(REQUESTS)).await?,
+        client: judging,
+        shared,
         limits: admit::Limits::new(Arc::clone(&metrics)),
         operators,
         ask: Arc::new(Direct),

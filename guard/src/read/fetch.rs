@@ -4,6 +4,7 @@
 //! from a cache that may be behind.
 
 use std::error::Error as StdError;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
@@ -17,6 +18,7 @@ use crate::duration::exact;
 use crate::facts::Seen;
 use crate::policy::decode;
 use crate::postgresql::Malformed;
+use crate::read::shared::Sharing;
 
 /// The reason for which one or several clusters could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +37,7 @@ pub enum ReadError {
         /// The request, as `verb resource name in namespace`.
         asked: String,
         /// The client's error.
-        source: Box<kube::Error>,
+        source: Arc<kube::Error>,
     },
     /// The object cannot be judged.
     #[error("failed to understand {object}: {source}")]
@@ -153,12 +155,24 @@ pub(super) struct Objects {
     pub(super) until: Instant,
     /// The time limit from its start, for messages.
     pub(super) patience: Duration,
+    /// The answers that it shares with other readers. `None` where each read asks for itself.
+    pub(super) sharing: Option<Sharing>,
+    /// Its answers may serve other readers for a second: there are as many as policies and operators,
+    /// and not as clusters.
+    pub(super) lasting: bool,
 }
 
 impl Objects {
-    /// Returns a reader that has this much time from now on.
+    /// Returns a reader that has this much time from now on, and shares no answers.
     pub(super) fn of(client: Client, patience: Duration) -> Self {
-        Self { client, until: Instant::now() + patience, patience }
+        let until = Instant::now() + patience;
+        Self { client, until, patience, sharing: None, lasting: false }
+    }
+
+    /// Returns the same for objects that do not belong to one cluster.
+    #[must_use]
+    pub(super) fn lasting(&self) -> Self {
+        Self { lasting: true, ..self.clone() }
     }
 
     /// Reads one object of a known type, in `namespace`. `None` for types without a namespace.
@@ -319,8 +333,7 @@ impl Objects {
     /// Reads one object without decoding it. The error holds the whole cause.
     pub(super) async fn try_get_text(&self, kind: &Kind, name: &str) -> Result<String, ReadError> {
         let request = Request::new(kind.path.clone()).get(name, &GetParams::default());
-        let answer = async |request| self.client.request_text(request).await;
-        self.exchange(|| attempt("get", kind, Some(name)), request, answer).await
+        self.text(&|| attempt("get", kind, Some(name)), request).await.map(|text| text.to_string())
     }
 
     /// Reads all objects that match `selector`. The error holds the whole cause.
@@ -341,18 +354,32 @@ impl Objects {
         asked: impl Fn() -> String,
         request: Built,
     ) -> Result<T, ReadError> {
-        self.exchange(asked, request, async |request| self.client.request(request).await).await
+        let text = self.text(&asked, request).await?;
+        serde_json::from_str(&text).map_err(|error| ReadError::Kube {
+            asked: asked(),
+            source: Arc::new(kube::Error::SerdeError(error)),
+        })
     }
 
-    async fn exchange<T>(
+    /// Returns the text of an answer. The error holds the whole cause.
+    async fn text(
         &self,
-        asked: impl Fn() -> String,
+        asked: &impl Fn() -> String,
         request: Built,
-        answer: impl AsyncFnOnce(http::Request<Vec<u8>>) -> Result<T, kube::Error>,
-    ) -> Result<T, ReadError> {
-        let failed = |source| ReadError::Kube { asked: asked(), source: Box::new(source) };
-        let request = request.map_err(|error| failed(kube::Error::BuildRequest(error)))?;
-        tokio::time::timeout_at(self.until, answer(request))
+    ) -> Result<Arc<str>, ReadError> {
+        let failed = |source| ReadError::Kube { asked: asked(), source };
+        let request =
+            request.map_err(|error| failed(Arc::new(kube::Error::BuildRequest(error))))?;
+        let answer = async {
+            match &self.sharing {
+                Some(sharing) => sharing.ask(request, self.lasting).await,
+                None => match self.client.request_text(request).await {
+                    Ok(text) => Ok(Arc::from(text)),
+                    Err(error) => Err(Arc::new(error)),
+                },
+            }
+        };
+        tokio::time::timeout_at(self.until, answer)
             .await
             .map_err(|_| ReadError::Deadline { asked: asked(), after: self.patience })?
             .map_err(failed)

@@ -23,7 +23,7 @@ impl Reader {
 
     /// Reads the policies of a namespace and of all namespaces, as they are written.
     pub async fn written_policies(&self, namespace: &str) -> Written {
-        let objects = self.objects(self.deadline);
+        let objects = self.objects(self.deadline).lasting();
         // Boxed: the state between these answers would make every caller's future large.
         let (own, everywhere) = futures::join!(
             objects.ours::<ScalePolicy>(Some(namespace)).boxed(),

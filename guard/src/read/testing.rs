@@ -106,6 +106,7 @@ impl World {
             breadth: self.breadth,
             operators: Operators::default(),
             clock: super::machine_time,
+            sharing: None,
         }
     }
 

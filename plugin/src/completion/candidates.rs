@@ -91,6 +91,7 @@ impl Cluster {
                 breadth: ReadScope::Review,
                 operators,
                 clock: server_time,
+                sharing: None,
             },
             namespace,
         })

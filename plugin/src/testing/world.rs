@@ -409,6 +409,7 @@ impl World {
             breadth: ReadScope::Whole,
             operators: Operators::default(),
             clock: self.0.lock().unwrap().clock,
+            sharing: None,
         };
         session.pace = Pace {
             poll: Duration::from_millis(5),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pgscale_guard::read::Moment;
 use tokio::time::Instant;
 
 use crate::duration;
@@ -17,6 +18,8 @@ const SHORTEST: Duration = Duration::from_secs(1);
 pub(super) struct Deadlines {
     /// The latest time at which the live reads may begin. From then on they would be cut off.
     pub(super) start: Instant,
+    /// The arrival of the review. A read that began before it may be older than what its writer knows.
+    pub(super) arrived: Moment,
     /// The end of the live reads.
     pub(super) reads: Instant,
     /// The end of the wait for a verdict.
@@ -24,7 +27,7 @@ pub(super) struct Deadlines {
 }
 
 impl Deadlines {
-    /// Reads the query, in which the API server says how long it waits: `?timeout=5s`.
+    /// Reads the query of a review that has just arrived, in which the API server says how long it waits: `?timeout=5s`.
     pub(super) fn of(query: Option<&str>, started: Instant) -> Self {
         let time = query
             .into_iter()
@@ -37,13 +40,14 @@ impl Deadlines {
         let margin = (time / 5).clamp(Duration::from_millis(50), Duration::from_secs(1));
         let to_read = time.saturating_sub(margin);
         let reads = started + to_read;
-        Self { start: reads - SHORTEST.min(to_read / 2), reads, verdict: reads + margin / 2 }
+        let (start, verdict) = (reads - SHORTEST.min(to_read / 2), reads + margin / 2);
+        Self { arrived: Moment::now(), start, reads, verdict }
     }
 
     /// Returns the deadlines of reads that end within `time` from now.
     pub(super) fn within(time: Duration) -> Self {
         let start = Instant::now();
-        Self { start, reads: start + time, verdict: start + time }
+        Self { arrived: Moment::now(), start, reads: start + time, verdict: start + time }
     }
 
     /// Returns the time that is left for live reads.
@@ -60,7 +64,7 @@ mod tests {
     fn answer_comes_before_the_api_server_stops_waiting() {
         let now = Instant::now();
         let times = |query: Option<&str>| {
-            let Deadlines { start, reads, verdict } = Deadlines::of(query, now);
+            let Deadlines { start, reads, verdict, .. } = Deadlines::of(query, now);
             [start, reads, verdict].map(|time| (time - now).as_millis())
         };
         assert_eq!(times(Some("timeout=5s")), [3000, 4000, 4500]);

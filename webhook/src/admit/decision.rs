@@ -118,6 +118,8 @@ pub(crate) struct JudgedChange {
     /// The member that the verdict takes for the leader, where a dry run asked for the verdict
     /// after a switchover.
     pub(super) assumed_leader: Option<String>,
+    /// It was refused before anything of the cluster was read.
+    pub(super) unseen: bool,
     /// The write scales the StatefulSet, and not the cluster.
     pub(super) past_the_operator: bool,
     /// What has to be watched after admission. `None` where the change is refused or removes no
@@ -140,6 +142,7 @@ impl JudgedChange {
             policies: policies.names(),
             recreation: if verdict.allows() { None } else { recreation(facts, policies) },
             assumed_leader: None,
+            unseen: false,
             past_the_operator: false,
             removal: if verdict.allows() { Removal::of(facts) } else { None },
             verdict,
@@ -160,6 +163,7 @@ impl JudgedChange {
             policies: Vec::new(),
             recreation: None,
             assumed_leader: None,
+            unseen: false,
             past_the_operator: true,
             removal: None,
             verdict: Verdict { findings: vec![finding], ..Verdict::default() },

@@ -50,10 +50,15 @@ pub(super) fn refusal(judged: &JudgedChange) -> String {
     }
     if judged.from.is_some() {
         let JudgedChange { namespace, name, requested, .. } = judged;
+        let unseen = if judged.unseen {
+            "\nThe live state of the cluster was not looked at: it cannot change this."
+        } else {
+            ""
+        };
         append(
             &mut message,
             format_args!(
-                "\nEverything the guard sees:\n    kubectl pgscale plan {name} --to {requested} \
+                "{unseen}\nEverything the guard sees:\n    kubectl pgscale plan {name} --to {requested} \
                  -n {namespace}"
             ),
         );

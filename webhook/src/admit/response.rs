@@ -151,6 +151,9 @@ impl Decision {
             if let Some(leader) = &judged.assumed_leader {
                 entries.push(("assumed-leader", leader.clone()));
             }
+            if judged.unseen {
+                entries.push(("live-state", "not looked at".to_owned()));
+            }
             if !judged.policies.is_empty() {
                 entries.push(("policy", judged.policies.join(",")));
             }

@@ -19,6 +19,7 @@ use super::*;
 mod after_switchover;
 mod busy;
 mod decoding;
+mod early;
 mod fake;
 mod growth;
 mod hostile;
@@ -105,7 +106,8 @@ async fn growth_past_the_maximum_is_refused_with_limit_source_and_command() {
     - above-max: 9 instances asked for, 7 is the maximum
         scalepolicy/production: instances.max: 7
         Try:
-            kubectl pgscale set acid-a 7 -n db
+            kubectl pgscale plan acid-a --to 7 -n db
+    The live state of the cluster was not looked at: it cannot change this.
     Everything the guard sees:
         kubectl pgscale plan acid-a --to 9 -n db
     ");
@@ -265,6 +267,7 @@ async fn panic_in_a_review_is_answered_by_a_refusal() {
     let admission = Admission {
         limits: Limits::new(Arc::clone(&metrics)),
         operators: KnownOperators::default(),
+        shared: Shared::new(client.clone(), metrics.reads()),
         client,
         ask: Arc::new(Panic),
         events,

@@ -24,6 +24,7 @@ use crate::duration::exact;
 use crate::objects::deployment::account;
 use crate::operator::{Account, Operator};
 use crate::read::fetch::Objects;
+use crate::read::shared::Moment;
 
 /// The age at which a look at the operators serves no further change.
 const MAX_AGE: Duration = Duration::from_secs(1);
@@ -42,7 +43,11 @@ const READ_BY_NAME: usize = 8;
 
 /// The operators, shared by the changes that one process judges.
 #[derive(Clone, Debug, Default)]
-pub struct KnownOperators(Arc<Shared>);
+pub struct KnownOperators {
+    shared: Arc<Shared>,
+    /// Only a look serves that began after this moment.
+    since: Option<Moment>,
+}
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -58,6 +63,7 @@ struct Shared {
 #[derive(Clone, Debug)]
 struct Look {
     began: Instant,
+    moment: Moment,
     accounts: Arc<Vec<Account>>,
     found: Arc<Found>,
 }
@@ -74,7 +80,7 @@ struct Search {
 
 impl PartialEq for KnownOperators {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.shared, &other.shared) && self.since == other.since
     }
 }
 
@@ -98,6 +104,13 @@ impl KnownOperators {
         }
     }
 
+    /// Returns the same operators for a reader that takes no look from before this moment. Readers
+    /// that wait together share one.
+    #[must_use]
+    pub fn since(&self, moment: Moment) -> Self {
+        Self { since: Some(moment), ..self.clone() }
+    }
+
     /// Returns the operators.
     pub(super) async fn found(&self, objects: &Objects) -> Result<Arc<Found>, String> {
         Ok(self.look(objects).await?.found)
@@ -110,22 +123,25 @@ impl KnownOperators {
 
     /// Returns an operator of an earlier look, which may be outdated.
     pub(super) fn last(&self) -> Option<Operator> {
-        self.0.last.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.last.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn look(&self, objects: &Objects) -> Result<Look, String> {
         let asked = Instant::now();
-        let held = tokio::time::timeout_at(objects.until, self.0.look.lock()).await;
+        let held = tokio::time::timeout_at(objects.until, self.shared.look.lock()).await;
         let mut held = held
             .map_err(|_| format!("the operators: no answer within {}", exact(objects.patience)))?;
-        let recent = |look: &&Look| look.began >= asked || look.began.elapsed() <= MAX_AGE;
+        let recent = |look: &&Look| match self.since {
+            Some(since) => look.moment > since,
+            None => look.began >= asked || look.began.elapsed() <= MAX_AGE,
+        };
         if let Some(look) = held.as_ref().filter(recent) {
             return Ok(look.clone());
         }
         let look = self.take_look(objects).await?;
         let first = look.found.operators.iter().find_map(|(_, operator)| operator.as_ref().ok());
         if let Some(first) = first {
-            let mut last = self.0.last.write().unwrap_or_else(PoisonError::into_inner);
+            let mut last = self.shared.last.write().unwrap_or_else(PoisonError::into_inner);
             *last = Some(first.clone());
         }
         *held = look.found.is_complete().then(|| look.clone());
@@ -133,7 +149,7 @@ impl KnownOperators {
     }
 
     async fn take_look(&self, objects: &Objects) -> Result<Look, String> {
-        let began = Instant::now();
+        let (began, moment) = (Instant::now(), Moment::now());
         let (accounts, deployments) = if let Some(accounts) = listed_accounts(objects).await? {
             let deployments = under(objects, &accounts).await?;
             (accounts, deployments)
@@ -142,12 +158,12 @@ impl KnownOperators {
             (deployments.iter().map(account).collect(), deployments)
         };
         let found = Found::of(objects, &deployments, None).await;
-        Ok(Look { began, accounts: Arc::new(accounts), found: Arc::new(found) })
+        Ok(Look { began, moment, accounts: Arc::new(accounts), found: Arc::new(found) })
     }
 
     /// Returns the Deployments of the only possible operator, by the last search.
     async fn only_candidate(&self, objects: &Objects) -> Result<Vec<Deployment>, String> {
-        let searched = self.0.searched.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let searched = self.shared.searched.read().unwrap_or_else(PoisonError::into_inner).clone();
         match searched.filter(|search| search.began.elapsed() <= SEARCHED_WITHIN) {
             Some(Search { many: Some(why), .. }) => Err(why),
             Some(Search { names, .. }) => only_of(objects, &names).await,
@@ -165,7 +181,7 @@ impl KnownOperators {
         });
         let names = Arc::new(names.collect());
         let many = (found.len() > READ_BY_NAME).then(|| only_one(found.clone()).err()).flatten();
-        let mut searched = self.0.searched.write().unwrap_or_else(PoisonError::into_inner);
+        let mut searched = self.shared.searched.write().unwrap_or_else(PoisonError::into_inner);
         *searched = Some(Search { began, names, many });
         drop(searched);
         Ok(found)

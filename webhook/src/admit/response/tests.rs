@@ -32,6 +32,7 @@ fn judged(findings: Vec<Finding>) -> Decision {
         policies: vec!["scalepolicy/production".into()],
         recreation: None,
         assumed_leader: None,
+        unseen: false,
         past_the_operator: false,
         removal: None,
         verdict: Verdict { findings, ..Verdict::default() },

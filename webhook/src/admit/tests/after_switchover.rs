@@ -3,7 +3,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 use pgscale_guard::postgresql::Postgresql;
-use pgscale_guard::rules::AFTER_SWITCHOVER;
+use pgscale_guard::rules::{AFTER_SWITCHOVER, refused_unseen};
 
 use super::*;
 
@@ -186,6 +186,13 @@ async fn findings_are_byte_equal_to_those_of_the_guard() {
                     if moved { after_switchover(&facts, &policies) } else { Cow::Borrowed(&facts) };
                 let findings =
                     serde_json::to_string(&evaluate(&facts, &policies).findings).unwrap();
+                // What is refused early suggests plans only.
+                let early = refused_unseen(&facts.change, facts.now, &policies, None);
+                assert_eq!((decided.unseen, early.is_some()), (to == 7, to == 7));
+                let findings = match early {
+                    Some((_, verdict)) => serde_json::to_string(&verdict.findings).unwrap(),
+                    None => findings,
+                };
                 assert_eq!(serde_json::to_string(&decided.verdict.findings).unwrap(), findings);
                 let denials: Vec<(String, String)> = decided
                     .verdict

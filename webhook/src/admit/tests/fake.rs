@@ -24,7 +24,7 @@ pub(super) struct FakeApiServer {
 }
 
 impl FakeApiServer {
-    async fn answer(&self, request: Request<ClientBody>) -> HttpResponse<ClientBody> {
+    pub(super) async fn answer(&self, request: Request<ClientBody>) -> HttpResponse<ClientBody> {
         let (parts, body) = request.into_parts();
         let body = body.collect_bytes().await.unwrap();
         let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
@@ -81,6 +81,7 @@ impl FakeApiServer {
         Admission {
             limits: Limits::new(Arc::clone(&metrics)),
             operators: KnownOperators::default(),
+            shared: Shared::new(client.clone(), metrics.reads()),
             client,
             ask: Arc::new(Silence),
             events,

@@ -6,7 +6,7 @@ use super::*;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 /// Returns a stored override that allows the cluster's change to 9.
-fn granted(expires: SignedDuration, rules: &[&str]) -> Value {
+pub(super) fn granted(expires: SignedDuration, rules: &[&str]) -> Value {
     let now = Timestamp::now();
     json!({
         "apiVersion": "pgscale.dev/v1alpha1", "kind": "ScaleOverride",
