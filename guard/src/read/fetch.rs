@@ -370,7 +370,8 @@ impl Objects {
         let failed = |source| ReadError::Kube { asked: asked(), source };
         let request =
             request.map_err(|error| failed(Arc::new(kube::Error::BuildRequest(error))))?;
-        let answer = async {
+        // Boxed: every read waits here, and would be as large as the client's own future.
+        let answer = Box::pin(async {
             match &self.sharing {
                 Some(sharing) => sharing.ask(request, self.lasting).await,
                 None => match self.client.request_text(request).await {
@@ -378,7 +379,7 @@ impl Objects {
                     Err(error) => Err(Arc::new(error)),
                 },
             }
-        };
+        });
         tokio::time::timeout_at(self.until, answer)
             .await
             .map_err(|_| ReadError::Deadline { asked: asked(), after: self.patience })?

@@ -31,9 +31,9 @@ const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// The most answers that are awaited or kept. A further reader asks alone.
 const MOST: usize = 2048;
 /// The most bytes of all answers that are kept for later readers.
-const MOST_BYTES: usize = 1 << 20;
+const MOST_BYTES: usize = 3 << 19;
 /// The most bytes of one of them.
-const MOST_BYTES_EACH: usize = MOST_BYTES / 4;
+const MOST_BYTES_EACH: usize = 1 << 20;
 
 /// A moment in the life of this process: which of two came first is certain, whatever the resolution of
 /// the clock.
@@ -72,6 +72,9 @@ pub enum Served {
 
 /// A function that is called for each answer that a reader asks for.
 pub type Observe = Arc<dyn Fn(Served) + Send + Sync>;
+
+/// A request for an object, or for several.
+type Request = http::Request<Vec<u8>>;
 
 /// The text of an answer, or the client's error.
 pub(super) type Answer = Result<Arc<str>, Arc<kube::Error>>;
@@ -142,7 +145,7 @@ impl Sharing {
     }
 
     /// Reads an answer: one that is shared, or that of a new request.
-    pub(super) async fn ask(&self, request: http::Request<Vec<u8>>, lasting: bool) -> Answer {
+    pub(super) async fn ask(&self, request: Request, lasting: bool) -> Answer {
         let asked = match self.shared.find_or_ask(self.age, request, lasting) {
             Ok((asked, served)) => {
                 (self.shared.0.observe)(served);
@@ -150,7 +153,7 @@ impl Sharing {
             }
             Err(request) => {
                 (self.shared.0.observe)(Served::Asked);
-                let answer = self.shared.0.client.request_text(request).await;
+                let answer = self.shared.0.client.request_text(*request).await;
                 return answer.map(Arc::from).map_err(Arc::new);
             }
         };
@@ -210,9 +213,9 @@ impl Shared {
     fn find_or_ask(
         &self,
         age: Age,
-        request: http::Request<Vec<u8>>,
+        request: Request,
         lasting: bool,
-    ) -> Result<(Arc<Asked>, Served), http::Request<Vec<u8>>> {
+    ) -> Result<(Arc<Asked>, Served), Box<Request>> {
         let accept = request.headers().get(ACCEPT).map_or(&[][..], |accept| accept.as_bytes());
         let key = format!("{} {}", request.uri(), String::from_utf8_lossy(accept));
         let mut table = locked(&self.0.table);
@@ -227,7 +230,7 @@ impl Shared {
             table = locked(&self.0.table);
         }
         if table.requests.len() >= MOST {
-            return Err(request);
+            return Err(Box::new(request));
         }
         let (answered, answer) = watch::channel(None);
         let (begun, inner) = (OnceLock::new(), Arc::downgrade(&self.0));
@@ -244,7 +247,7 @@ impl Shared {
 async fn run(
     inner: Arc<Inner>,
     asked: Weak<Asked>,
-    request: http::Request<Vec<u8>>,
+    request: Request,
     answered: watch::Sender<Option<Answer>>,
     lasting: bool,
 ) {

@@ -8,7 +8,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::{Api, Client, Resource};
@@ -16,9 +16,18 @@ use pgscale_guard::overrides::ScaleOverride;
 use pgscale_guard::policy::{ClusterScalePolicy, ScalePolicy};
 use pgscale_guard::read::Shared;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
-/// The time between the end of a watch and the next one.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The time after which the API server ends a watch, and the next one goes on where it ended. It is less
+/// than the client waits for a silent connection.
+const WATCH_TIME: u32 = 25;
+/// The time for the start of a watch. What changes between two watches is announced when the second has
+/// started.
+const START_TIME: Duration = Duration::from_millis(250);
+/// The time for which a watch lives at least, where the API server works.
+const LEAST_TIME: Duration = Duration::from_secs(1);
+/// The shortest and the longest pause after a watch that failed.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// Watches until the task ends.
 pub(crate) async fn announce(client: Client, shared: Shared) {
@@ -35,37 +44,60 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
     let root = K::url_path(&(), None);
+    let (shortest, longest) = PAUSES;
+    let mut pause = shortest;
     loop {
-        let ended = watch::<K>(client, shared, &root).await;
+        let begun = Instant::now();
+        let error = watch::<K>(client, shared, &root).await;
         shared.unannounced(&root);
-        if let Err(error) = ended {
-            tracing::debug!(%error, root, "the watch has ended");
-        }
-        tokio::time::sleep(PAUSE).await;
+        tracing::debug!(%error, root, "the watch has ended");
+        pause = if begun.elapsed() > longest { shortest } else { longest.min(pause * 2) };
+        tokio::time::sleep(pause).await;
     }
 }
 
-/// Watches from now on until the API server ends the watch.
-async fn watch<K>(client: &Client, shared: &Shared, root: &str) -> kube::Result<()>
+/// Watches from now on. Returns the reason why that is not possible any more.
+async fn watch<K>(client: &Client, shared: &Shared, root: &str) -> kube::Error
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
     let api: Api<K> = Api::all(client.clone());
-    let now = api.list_metadata(&ListParams::default().limit(1)).await?;
-    let version = now.metadata.resource_version.unwrap_or_default();
-    let events = api.watch_metadata(&WatchParams::default(), &version).await?;
-    let mut events = events.boxed();
-    shared.announced(root);
-    while let Some(event) = events.try_next().await? {
-        match event {
-            WatchEvent::Bookmark(_) => {}
-            WatchEvent::Error(status) => return Err(kube::Error::Api(status)),
-            WatchEvent::Added(_) | WatchEvent::Modified(_) | WatchEvent::Deleted(_) => {
-                shared.changed(root);
-            }
+    let mut version = match api.list_metadata(&ListParams::default().limit(1)).await {
+        Ok(list) => list.metadata.resource_version.unwrap_or_default(),
+        Err(error) => return error,
+    };
+    let parameters = WatchParams::default().timeout(WATCH_TIME);
+    loop {
+        let begun = Instant::now();
+        let start = api.watch_metadata(&parameters, &version);
+        let mut events = match tokio::time::timeout(START_TIME, start).await {
+            Ok(Ok(events)) => events.boxed(),
+            Ok(Err(error)) => return error,
+            Err(_) => return kube::Error::Service("it did not start in time".into()),
+        };
+        if shared.unchanged_since(root).is_none() {
+            shared.announced(root);
+        }
+        while let Some(event) = events.next().await {
+            let seen = match event {
+                Ok(WatchEvent::Bookmark(mark)) => Some(mark.metadata.resource_version),
+                Ok(WatchEvent::Error(status)) => return kube::Error::Api(status),
+                Ok(
+                    WatchEvent::Added(object)
+                    | WatchEvent::Modified(object)
+                    | WatchEvent::Deleted(object),
+                ) => {
+                    shared.changed(root);
+                    object.metadata.resource_version
+                }
+                Err(error) => return error,
+            };
+            version = seen.unwrap_or(version);
+        }
+        if begun.elapsed() < LEAST_TIME {
+            return kube::Error::Service("it ended at once".into());
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -81,28 +113,34 @@ mod tests {
 
     use super::*;
 
-    /// Returns an API server whose watches bring what is sent to the channel, and its client.
-    fn server() -> (mpsc::UnboundedSender<Value>, Client) {
-        let (sender, receiver) = mpsc::unbounded::<Value>();
-        let events = receiver.map(|event| Ok::<_, Infallible>(event.to_string() + "\n"));
-        let mut events = Some(axum::body::Body::from_stream(events));
+    /// Returns an API server with two watches, which bring what is sent to their channels, and its
+    /// client.
+    fn server() -> ([mpsc::UnboundedSender<Value>; 2], Client) {
+        let channels: [_; 2] = std::array::from_fn(|_| mpsc::unbounded::<Value>());
+        let senders = channels.each_ref().map(|(sender, _)| sender.clone());
+        let mut watches = channels.map(|(_, receiver)| receiver).into_iter();
         let service = tower::service_fn(move |request: Request<Body>| {
-            let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
-            let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
-                "metadata": {"resourceVersion": "7"}, "items": []});
-            let body = match events.take_if(|_| watches) {
-                Some(events) => events,
-                None if watches => axum::body::Body::empty(),
-                None => axum::body::Body::from(list.to_string()),
+            let query = request.uri().query().unwrap_or_default();
+            let body = if query.contains("watch=true") {
+                match watches.next() {
+                    Some(events) => axum::body::Body::from_stream(
+                        events.map(|event| Ok::<_, Infallible>(event.to_string() + "\n")),
+                    ),
+                    None => axum::body::Body::empty(),
+                }
+            } else {
+                let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
+                    "metadata": {"resourceVersion": "7"}, "items": []});
+                axum::body::Body::from(list.to_string())
             };
             async move { Ok::<_, Infallible>(Response::new(body)) }
         });
-        (sender, Client::new(service, "default"))
+        (senders, Client::new(service, "default"))
     }
 
     #[tokio::test(start_paused = true)]
     async fn change_is_announced_and_the_end_of_a_watch_too() {
-        let (sender, client) = server();
+        let ([first, second], client) = server();
         let shared = Shared::new(client.clone(), Arc::new(|_| {}));
         let root = ScalePolicy::url_path(&(), None);
         let watching = tokio::spawn({
@@ -112,16 +150,22 @@ mod tests {
         let step = || tokio::time::sleep(Duration::from_millis(10));
         step().await;
         let before = Moment::now();
-        assert!(shared.unchanged_since(&root).is_some_and(|since| since < before), "it has begun");
+        let begun = shared.unchanged_since(&root);
+        assert!(begun.is_some_and(|since| since < before), "it has begun");
+        // The API server ends each watch after a while, and the next one goes on.
+        tokio::time::sleep(LEAST_TIME).await;
+        first.close_channel();
+        step().await;
+        assert_eq!(shared.unchanged_since(&root), begun, "no change was missed");
         let event = json!({"type": "MODIFIED", "object": {"kind": "PartialObjectMetadata",
             "apiVersion": "meta.k8s.io/v1", "metadata": {"name": "a", "namespace": "db"}}});
-        sender.unbounded_send(event).unwrap();
+        second.unbounded_send(event).unwrap();
         step().await;
         let changed = shared.unchanged_since(&root);
         assert!(changed.is_some_and(|since| since > before), "what was read before is old");
         let gone = json!({"type": "ERROR", "object": {"kind": "Status", "apiVersion": "v1",
             "metadata": {}, "status": "Failure", "reason": "Expired", "message": "too old", "code": 410}});
-        sender.unbounded_send(gone).unwrap();
+        second.unbounded_send(gone).unwrap();
         step().await;
         assert_eq!(shared.unchanged_since(&root), None);
         watching.abort();
