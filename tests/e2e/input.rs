@@ -141,10 +141,12 @@ async fn reviews(ctx: TestCtx) -> Result<()> {
 /// POSTs to the webhook as any client of the network could that knows `path`, and returns the status
 /// and the body of the answer.
 async fn post(webhook: &Webhook, path: &str, body: &str) -> Result<(u16, String)> {
-    let authority = CertificateDer::from_pem_slice(webhook.kept("ca.crt").await?.as_bytes())?;
+    let bundle = webhook.bundle().await?;
+    let authorities = CertificateDer::pem_slice_iter(bundle.as_bytes());
+    let authorities = authorities.map(|authority| authority.map(|der| der.to_vec()));
     let mut config = kube::Config::new(format!("https://{}", webhook.address()).parse()?);
     config.tls_server_name = Some(webhook.server_name());
-    config.root_cert = Some(vec![authority.to_vec()]);
+    config.root_cert = Some(authorities.collect::<Result<_, _>>()?);
     let request = http::Request::post(path)
         .header("content-type", "application/json")
         .body(kube::client::Body::from(body.as_bytes().to_vec()))?;

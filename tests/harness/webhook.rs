@@ -173,6 +173,19 @@ impl Webhook {
         service.and_then(|service| service.path).context("the registration has no path")
     }
 
+    /// Returns the authorities in its registration, PEM: those by which the API server trusts it.
+    ///
+    /// The Secret may hold newer ones alone, which sign no certificate yet.
+    ///
+    /// # Errors
+    /// Fails when there is none.
+    pub async fn bundle(&self) -> Result<String> {
+        let first = self.registration().await?.webhooks.unwrap_or_default().into_iter().next();
+        let bundle = first.and_then(|entry| entry.client_config.ca_bundle);
+        let bundle = bundle.context("the registration has no bundle")?;
+        String::from_utf8(bundle.0).context("the bundle is not UTF-8")
+    }
+
     /// Returns the value of `key` in its Secret.
     ///
     /// # Errors

@@ -43,7 +43,7 @@ async fn certificate(ctx: TestCtx) -> Result<()> {
     let judged = async |when: &str| ensure_refused(when, &ctx.patch(&to(9)).await?, "above-max");
 
     // A person applies the registration as Helm rendered it, by force.
-    let published = format!("{} {path}", STANDARD.encode(&authorities));
+    let published = format!("{} {path}", STANDARD.encode(webhook.bundle().await?));
     let config = json!({"service": {"namespace": NAMESPACE, "name": ACCOUNT, "port": 443}});
     let pointer = "/webhooks/0/clientConfig";
     let wipe = json!([{"op": "replace", "path": pointer, "value": config}]).to_string();
