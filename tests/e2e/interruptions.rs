@@ -25,7 +25,8 @@ const WARM: usize = 100;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case("interruptions::a_killed_command_run_again_completes_the_change", killed),
+        case("interruptions::a_killed_command_run_again_completes_the_change", killed)
+            .beside_others(),
         case("interruptions::a_restart_of_the_api_server_is_waited_for", api_server),
     ]
 }

@@ -15,10 +15,13 @@ use crate::trial::{Case, TestCtx, case};
 const SOON: Duration = Duration::from_secs(60);
 
 pub(crate) fn cases() -> Vec<Case> {
-    vec![case(
-        "repairs::during_a_base_backup_only_the_unfinished_member_can_be_removed",
-        base_backup,
-    )]
+    vec![
+        case(
+            "repairs::during_a_base_backup_only_the_unfinished_member_can_be_removed",
+            base_backup,
+        )
+        .beside_others(),
+    ]
 }
 
 async fn guarded(ctx: &TestCtx, instances: u32) -> Result<Cluster> {

@@ -3,8 +3,9 @@
 
 use anyhow::{Context as _, Result, ensure};
 use pgscale_tests::bed::Said;
-use pgscale_tests::cluster::Cluster;
+use pgscale_tests::cluster::{Cluster, TIMEOUT};
 use pgscale_tests::progress::say;
+use pgscale_tests::wait::{Attempt, until};
 use serde_json::{Value, json};
 
 use crate::guarding;
@@ -64,23 +65,37 @@ impl BrokenCluster {
 
     /// Returns the texts of the plan and the webhook that refuse `count`. The webhook refuses a
     /// plain patch by `rule`, while the plan may move the leader first.
+    ///
+    /// On a busy machine a member may answer too late for its state to be known.
     async fn refused(&self, state: &str, count: u32, rule: &str) -> Result<Printed> {
         let declared = self.cluster.declared().await?;
-        let planned = self.plan(count).await?;
-        let written = self.cluster.patch(count.into()).await?;
-        let shown = format!("{state}: {count} asked for: {planned:?}\n{written:?}");
-        ensure!(planned.code == Some(3), "{shown}");
-        ensure!(written.code == Some(1) && written.stderr.contains(rule), "{shown}");
-        ensure!(self.cluster.declared().await? == declared, "refused, but changed: {shown}");
-        Ok(Printed::of(state, &[planned.stdout, written.stderr]))
+        until(&format!("{state}: {count} to be refused by {rule}"), TIMEOUT, async || {
+            let planned = self.plan(count).await?;
+            let written = self.cluster.patch(count.into()).await?;
+            let shown = format!("{count} asked for: {planned:?}\n{written:?}");
+            ensure!(written.code == Some(1), "{state}: {shown}");
+            ensure!(self.cluster.declared().await? == declared, "refused, but changed: {shown}");
+            let refused = planned.code == Some(3) && written.stderr.contains(rule);
+            Ok(if refused {
+                Attempt::Done(Printed::of(state, &[planned.stdout, written.stderr]))
+            } else {
+                Attempt::NotYet(shown)
+            })
+        })
+        .await
     }
 
     /// Returns the text of a plan for `count` that is not refused and that has a warning of `rule`.
     async fn warned(&self, state: &str, count: u32, rule: &str) -> Result<Printed> {
-        let planned = self.plan(count).await?;
-        let shown = format!("{state}: {count} asked for: {planned:?}");
-        ensure!(planned.code == Some(0) && planned.stdout.contains(rule), "{shown}");
-        Ok(Printed::of(state, &[planned.stdout]))
+        until(&format!("{state}: a warning of {rule} for {count}"), TIMEOUT, async || {
+            let planned = self.plan(count).await?;
+            Ok(if planned.code == Some(0) && planned.stdout.contains(rule) {
+                Attempt::Done(Printed::of(state, &[planned.stdout]))
+            } else {
+                Attempt::NotYet(format!("{planned:?}"))
+            })
+        })
+        .await
     }
 
     /// Returns the text of `status --why`.

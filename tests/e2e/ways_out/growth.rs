@@ -3,19 +3,17 @@
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use pgscale_tests::cluster::TIMEOUT;
-use pgscale_tests::operator::Settings;
 use pgscale_tests::stage::Fault;
 use pgscale_tests::wait::{Attempt, until};
-use serde_json::json;
 
 use super::BrokenCluster;
 use crate::cloning;
 use crate::trial::{Case, TestCtx, case};
 
-const GIVEN_UP: &str = "rebuild-in-progress";
+pub(super) const GIVEN_UP: &str = "rebuild-in-progress";
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![case("ways_out::failed_growth_can_be_reverted", growth)]
+    vec![case("ways_out::failed_growth_can_be_reverted", growth).beside_others()]
 }
 
 async fn growth(ctx: TestCtx) -> Result<()> {
@@ -28,7 +26,6 @@ async fn growth(ctx: TestCtx) -> Result<()> {
     ] {
         given_up(&broken, state, fault).await.context(state)?;
     }
-    quota(&broken).await.context("quotas")?;
     two_at_once(&broken).await.context("two at once")
 }
 
@@ -76,55 +73,11 @@ fn in_trouble(pod: &Pod, fault: Fault) -> bool {
     }
 }
 
-/// A quota that blocks the change, and one that is lowered during the change.
-async fn quota(broken: &BrokenCluster) -> Result<()> {
-    let quota = |pods: &str| {
-        json!({
-            "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "pods"},
-            "spec": {"hard": {"pods": pods}},
-        })
-    };
-    broken.write(&quota("4")).await?;
-    used(broken).await?;
-    let state = "a quota with room for one of two";
-    let printed = broken.refused(state, 5, "quota-headroom").await?;
-    broken.run_printed(&printed, "pgscale up acid-fix --to 4", &["--timeout", "4m"]).await?;
-    broken.settled(4).await?;
-
-    let operator = broken.ctx.bed.operator();
-    operator.lock().await.stop().await?;
-    let changed = async {
-        broken.write(&quota("5")).await?;
-        broken.cluster.patch(5).await?.ok()?;
-        broken.write(&quota("4")).await
-    };
-    let changed = changed.await;
-    operator.lock().await.start(&Settings::default()).await?;
-    changed?;
-    until("the StatefulSet to ask for five", TIMEOUT, async || {
-        let replicas = broken.cluster.replicas().await?;
-        Ok(if replicas == 5 { Attempt::Done(()) } else { Attempt::NotYet(replicas.to_string()) })
-    })
-    .await?;
-    let printed = broken.refused("a quota that was lowered meanwhile", 6, GIVEN_UP).await?;
-    broken.back_to(&printed, 4).await?;
-    broken.cluster.kubectl(&["delete", "resourcequota", "pods"]).await?.ok()?;
-    Ok(())
-}
-
-/// Waits until the quota counts the pods.
-async fn used(broken: &BrokenCluster) -> Result<()> {
-    until("the quota to count", TIMEOUT, async || {
-        let output = "--output=jsonpath={.status.used.pods}";
-        let used = broken.cluster.kubectl(&["get", "resourcequota", "pods", output]).await?.ok()?;
-        Ok(if used.is_empty() { Attempt::NotYet("nothing".into()) } else { Attempt::Done(()) })
-    })
-    .await
-}
-
 /// Two members cannot start again.
 async fn two_at_once(broken: &BrokenCluster) -> Result<()> {
     const FAULT: Fault = Fault::ImageUnavailable;
+    broken.cluster.patch(4).await?.ok()?;
+    broken.settled(4).await?;
     for ordinal in [2, 3] {
         broken.cluster.stage(ordinal, FAULT).await?;
     }

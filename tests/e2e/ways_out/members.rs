@@ -17,8 +17,10 @@ const STUCK: &str = "20s";
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        case("ways_out::printed_commands_repair_failed_members", down),
-        case("ways_out::printed_commands_repair_a_lost_leader", leader),
+        case("ways_out::printed_commands_repair_failed_members", down).beside_others(),
+        case("ways_out::printed_commands_repair_a_lost_leader", leader).beside_others(),
+        // Members of other clusters are on the same nodes.
+        case("ways_out::printed_commands_repair_the_loss_of_a_node", nodes),
     ]
 }
 
@@ -26,8 +28,7 @@ async fn down(ctx: TestCtx) -> Result<()> {
     let broken = BrokenCluster::of(ctx, 4).await?;
     stopped(&broken).await.context("stopped")?;
     scheduled(&broken).await.context("scheduled")?;
-    asynchronous(&broken).await.context("asynchronous")?;
-    lost(&broken).await.context("lost")
+    asynchronous(&broken).await.context("asynchronous")
 }
 
 /// The leader is on the highest ordinal, and -0 is stopped, to which the operator would move the
@@ -95,8 +96,6 @@ async fn synchronous(broken: &BrokenCluster, on: bool) -> Result<()> {
 
 /// A node is lost, and with it a pod whose end its kubelet cannot report.
 async fn lost(broken: &BrokenCluster) -> Result<()> {
-    broken.cluster.patch(3).await?.ok()?;
-    broken.settled(3).await?;
     broken.cluster.stage(2, Fault::NodeLost).await?;
     let printed = broken.warned("a lost node", 2, "acid-fix-2").await?;
     ensure!(printed.text.contains("set numberOfInstances to 2"), "{}", printed.text);
@@ -112,9 +111,14 @@ async fn lost(broken: &BrokenCluster) -> Result<()> {
 async fn leader(ctx: TestCtx) -> Result<()> {
     let broken = BrokenCluster::of(ctx, 3).await?;
     paused(&broken).await.context("paused")?;
-    dead(&broken).await.context("dead")?;
     frozen(&broken).await.context("frozen")?;
     claim(&broken).await.context("claim")
+}
+
+async fn nodes(ctx: TestCtx) -> Result<()> {
+    let broken = BrokenCluster::of(ctx, 3).await?;
+    dead(&broken).await.context("dead")?;
+    lost(&broken).await.context("lost")
 }
 
 /// Patroni is paused and the leader is gone, so no replica takes over.

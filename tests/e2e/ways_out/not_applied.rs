@@ -1,5 +1,5 @@
-//! Counts that are declared and not applied: the operator is down or has its own limits, a policy
-//! was tightened, or the cluster is scaled to zero.
+//! Counts that are declared and not applied: a quota has no room, the operator is down or has its
+//! own limits, a policy was tightened, or the cluster is scaled to zero.
 
 use anyhow::{Context as _, Result, ensure};
 use pgscale_tests::cluster::TIMEOUT;
@@ -9,6 +9,7 @@ use pgscale_tests::wait::{Attempt, until};
 use serde_json::json;
 
 use super::BrokenCluster;
+use super::growth::GIVEN_UP;
 use crate::trial::{Case, TestCtx, case};
 
 pub(super) fn cases() -> Vec<Case> {
@@ -17,6 +18,9 @@ pub(super) fn cases() -> Vec<Case> {
 
 async fn counts(ctx: TestCtx) -> Result<()> {
     let broken = BrokenCluster::of(ctx, 3).await?;
+    quota(&broken).await.context("quotas")?;
+    broken.cluster.patch(3).await?.ok()?;
+    broken.settled(3).await?;
     let operator = broken.ctx.bed.operator();
     operator.lock().await.stop().await?;
     let cancelled = unapplied(&broken).await;
@@ -31,6 +35,52 @@ async fn counts(ctx: TestCtx) -> Result<()> {
     limited?;
     bounds(&broken).await.context("a policy that came later")?;
     asleep(&broken).await.context("asleep")
+}
+
+/// A quota that blocks the change, and one that is lowered during the change.
+async fn quota(broken: &BrokenCluster) -> Result<()> {
+    let quota = |pods: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "pods"},
+            "spec": {"hard": {"pods": pods}},
+        })
+    };
+    broken.write(&quota("4")).await?;
+    used(broken).await?;
+    let state = "a quota with room for one of two";
+    let printed = broken.refused(state, 5, "quota-headroom").await?;
+    broken.run_printed(&printed, "pgscale up acid-fix --to 4", &["--timeout", "4m"]).await?;
+    broken.settled(4).await?;
+
+    let operator = broken.ctx.bed.operator();
+    operator.lock().await.stop().await?;
+    let changed = async {
+        broken.write(&quota("5")).await?;
+        broken.cluster.patch(5).await?.ok()?;
+        broken.write(&quota("4")).await
+    };
+    let changed = changed.await;
+    operator.lock().await.start(&Settings::default()).await?;
+    changed?;
+    until("the StatefulSet to ask for five", TIMEOUT, async || {
+        let replicas = broken.cluster.replicas().await?;
+        Ok(if replicas == 5 { Attempt::Done(()) } else { Attempt::NotYet(replicas.to_string()) })
+    })
+    .await?;
+    let printed = broken.refused("a quota that was lowered meanwhile", 6, GIVEN_UP).await?;
+    broken.back_to(&printed, 4).await?;
+    broken.cluster.kubectl(&["delete", "resourcequota", "pods"]).await?.ok()?;
+    Ok(())
+}
+
+/// Waits until the quota counts the pods.
+async fn used(broken: &BrokenCluster) -> Result<()> {
+    until("the quota to count", TIMEOUT, async || {
+        let output = "--output=jsonpath={.status.used.pods}";
+        let used = broken.cluster.kubectl(&["get", "resourcequota", "pods", output]).await?.ok()?;
+        Ok(if used.is_empty() { Attempt::NotYet("nothing".into()) } else { Attempt::Done(()) })
+    })
+    .await
 }
 
 /// The operator is stopped. A change that it has not applied can be taken back.
