@@ -31,6 +31,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -44,7 +45,7 @@ use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
@@ -131,13 +132,16 @@ const HEADERS: usize = 32 << 10;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The time between two looks at what waits.
 const TICK: Duration = Duration::from_millis(250);
+/// The most evicted connections that are waited for.
+const LINGERING: usize = 64;
 /// The most connections that are taken from the kernel's queue after the last one was accepted.
 const LAST_ACCEPTED: usize = 1024;
 /// The most connections of the port for probes and metrics.
 const PROBE_CONNECTIONS: usize = 64;
-/// The bytes in flight. A review may have 7 MiB, and the API server may be one address.
+/// The bytes in flight. A review may have 7 MiB, and the oldest one always goes on. The others wait
+/// at these, so that both together stay within the memory of an idle webhook once more.
 const ROOM: RoomLimits =
-    RoomLimits { most: 12 << 20, share: 8 << 20, grace: Duration::from_secs(2) };
+    RoomLimits { most: 6 << 20, share: 4 << 20, grace: Duration::from_secs(2) };
 
 /// The limiter of both ports.
 #[derive(Debug)]
@@ -209,6 +213,8 @@ struct Shared {
     metrics: Arc<Metrics>,
     security: Security,
     http: http1::Builder,
+    /// The places of evicted connections that may still ask.
+    lingering: Arc<Semaphore>,
     /// A copy of each connection's own. None is left when all have ended.
     open: mpsc::Sender<Infallible>,
 }
@@ -233,6 +239,7 @@ impl Server {
         };
         let (open, mut ended) = mpsc::channel(1);
         let http = http();
+        let lingering = Arc::new(Semaphore::new(LINGERING));
         let stopping = phase.clone();
         let shared = Arc::new(Shared {
             router,
@@ -242,6 +249,7 @@ impl Server {
             metrics,
             security,
             http,
+            lingering,
             open,
         });
         let mut waiting = Waiting::new(Arc::clone(&table), limits.handshake);
@@ -388,16 +396,20 @@ async fn serve<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = shared.limits;
+    let closing = Arc::new(AtomicBool::new(false));
     let service = service_fn(|request: Request<Incoming>| {
         let answering = Answering::begin(&slot);
         let request = request.map(|body| Body::new(Received { body, held: Arc::clone(&held) }));
-        answer(Arc::clone(shared), request, answering, generation)
+        answer(Arc::clone(shared), request, answering, Arc::clone(&closing), generation)
     });
     let mut connection = pin!(shared.http.serve_connection(TokioIo::new(stream), service));
     let mut phase = shared.phase.clone();
     let opened = Instant::now();
     // The end of a connection that is to close, unless a request is in flight.
     let mut last = None;
+    // A peer that asks often asks again before the end, and its answer closes the connection. Only
+    // so many may wait for that, because their places are taken.
+    let mut lingering = Vec::new();
     let dropped = loop {
         let (end, _) = limits.end(slot.activity(), opened, last);
         // The connection comes first: a request that has arrived is seen before anything ends.
@@ -414,8 +426,12 @@ async fn serve<S>(
                     break EVICTED;
                 }
                 shared.metrics.connection_dropped(EVICTED);
+                closing.store(true, Ordering::Relaxed);
                 last = Some(Instant::now() + limits.last);
-                connection.as_mut().graceful_shutdown();
+                lingering.extend(Arc::clone(&shared.lingering).try_acquire_owned());
+                if lingering.is_empty() || matches!(slot.activity(), Activity::Asked(_)) {
+                    connection.as_mut().graceful_shutdown();
+                }
             }
             () = held.given_up.notified() => break GIVEN_UP,
             _ = phase.wait_for(|phase| *phase >= Phase::Stopping), if last.is_none() => {
@@ -441,11 +457,13 @@ async fn answer(
     shared: Arc<Shared>,
     request: Request<Body>,
     answering: Answering,
+    closing: Arc<AtomicBool>,
     generation: u64,
 ) -> Result<Response<Answer>, Infallible> {
     let mut response = shared.router.clone().oneshot(request).await?;
     let draining = *shared.phase.borrow() >= Phase::Draining;
-    if draining || shared.generation() != generation {
+    let closing = draining || closing.load(Ordering::Relaxed);
+    if closing || shared.generation() != generation {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response.map(|body| Answer::new(body, answering)))

@@ -1,8 +1,8 @@
 //! The open connections of one port: how many there may be, and which one has to go.
 //!
 //! A connection is silent while no request is in flight. Once the table is full, a new connection
-//! takes the place of the one that has been silent for longest. A connection with a request in
-//! flight keeps its place. One address may hold most of the table, because the API server may be
+//! takes the place of the one that has been silent for longest, of those that have never asked
+//! anything if there are any. A connection with a request in flight keeps its place. One address may hold most of the table, because the API server may be
 //! one address, but never all: once it has its share, its new connections take the places of its
 //! own.
 
@@ -50,15 +50,24 @@ pub(crate) struct Table {
 struct Places {
     next: u64,
     taken: HashMap<u64, Place>,
-    /// The silent ones, the one that is silent for longest first.
-    silent: BTreeSet<(Instant, u64)>,
+    /// The silent ones: first those that have never asked anything, then the one that has been
+    /// silent for longest.
+    silent: BTreeSet<(Silence, u64)>,
     by_address: HashMap<IpAddr, usize>,
+}
+
+/// The silence of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Silence {
+    /// True if it has asked something before: the API server may be about to ask again.
+    asked: bool,
+    since: Instant,
 }
 
 #[derive(Debug)]
 struct Place {
     address: IpAddr,
-    silent_since: Option<Instant>,
+    silence: Option<Silence>,
     evicted: Arc<Notify>,
 }
 
@@ -91,12 +100,13 @@ impl Table {
             let idlest = places.idlest(None).ok_or(NoPlace::Table)?;
             places.evict(idlest);
         }
+        let silence = Silence { asked: false, since: now };
         let id = places.next;
         places.next += 1;
         let evicted = Arc::new(Notify::new());
-        let place = Place { address, silent_since: Some(now), evicted: Arc::clone(&evicted) };
+        let place = Place { address, silence: Some(silence), evicted: Arc::clone(&evicted) };
         places.taken.insert(id, place);
-        places.silent.insert((now, id));
+        places.silent.insert((silence, id));
         *places.by_address.entry(address).or_default() += 1;
         drop(places);
         let activity = Mutex::new(Activity::Opened(now));
@@ -156,8 +166,8 @@ impl Places {
 
     fn remove(&mut self, id: u64) -> Option<Place> {
         let place = self.taken.remove(&id)?;
-        if let Some(since) = place.silent_since {
-            self.silent.remove(&(since, id));
+        if let Some(silence) = place.silence {
+            self.silent.remove(&(silence, id));
         }
         if let Some(held) = self.by_address.get_mut(&place.address) {
             *held -= 1;
@@ -168,15 +178,15 @@ impl Places {
         Some(place)
     }
 
-    /// Notes since when the connection has been silent; `None` while a request is in flight.
-    fn note(&mut self, id: u64, silent_since: Option<Instant>) {
+    /// Notes the silence of a connection; `None` while a request is in flight.
+    fn note(&mut self, id: u64, silence: Option<Silence>) {
         let Some(place) = self.taken.get_mut(&id) else { return };
-        let before = std::mem::replace(&mut place.silent_since, silent_since);
-        if let Some(since) = before {
-            self.silent.remove(&(since, id));
+        let before = std::mem::replace(&mut place.silence, silence);
+        if let Some(silence) = before {
+            self.silent.remove(&(silence, id));
         }
-        if let Some(since) = silent_since {
-            self.silent.insert((since, id));
+        if let Some(silence) = silence {
+            self.silent.insert((silence, id));
         }
     }
 }
@@ -199,13 +209,14 @@ impl Slot {
     }
 
     fn now(&self, activity: Activity) {
-        let silent_since = match activity {
-            Activity::Opened(since) | Activity::Answered(since) => Some(since),
+        let silence = match activity {
+            Activity::Opened(since) => Some(Silence { asked: false, since }),
+            Activity::Answered(since) => Some(Silence { asked: true, since }),
             Activity::Asked(_) => None,
         };
         // In this order, because a connection that is evicted meanwhile reads its activity.
         *self.activity.lock().unwrap_or_else(PoisonError::into_inner) = activity;
-        self.table.places().note(self.id, silent_since);
+        self.table.places().note(self.id, silence);
     }
 }
 
