@@ -5,30 +5,35 @@
 //! afterwards.
 
 mod api_server;
+mod connections;
 mod corpus;
 
 use std::ffi::OsString;
 use std::fs;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use hyper::StatusCode;
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use libtest_mimic::Trial;
 use pgscale_tests::confined::Limit;
+use pgscale_tests::patroni::rest;
 use pgscale_tests::pki::{Authority, write};
 use pgscale_tests::process::Process;
 use pgscale_tests::progress::say;
 use pgscale_tests::wait::{Attempt, until};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::chart;
 use crate::sandbox::trial;
 use api_server::ApiServer;
+use connections::{Peers, Way};
 use corpus::{Answer, Row};
 
 /// The limit for the program to start.
@@ -38,11 +43,16 @@ const ANSWER: Duration = Duration::from_secs(60);
 /// The number of equal edits that are sent at once. One edit alone can be several reviews: the API
 /// server calls the webhook again for each of its own attempts.
 const AT_ONCE: usize = 8;
+/// The limit for a probe. A kubelet gives it one second.
+const PROBE: Duration = Duration::from_secs(5);
 /// The limit for the program to end.
 const GRACE: Duration = Duration::from_secs(15);
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial("hostile::reviews_are_answered_within_the_memory_limit_of_the_chart", answered)]
+    vec![
+        trial("hostile::reviews_are_answered_within_the_memory_limit_of_the_chart", answered),
+        trial("hostile::connections_take_no_more_memory_than_an_idle_webhook_again", connected),
+    ]
 }
 
 /// Returns whether `name` is a test of this module.
@@ -54,6 +64,7 @@ fn answered() -> Result<()> {
     Runtime::new().context("failed to start a runtime")?.block_on(async {
         let mut webhook = Webhook::start().await?;
         webhook.judges_an_ordinary_edit().await.context("before anything hostile")?;
+        let idle = webhook.memory("VmRSS:")?;
         let mut peak = webhook.peak()?;
         for row in corpus::rows() {
             let start = Instant::now();
@@ -80,15 +91,63 @@ fn answered() -> Result<()> {
         say(&format!("{AT_ONCE} edits at once: peak {} -> {} kB", peak >> 10, at_once >> 10));
         peak = at_once;
         say(&format!(
-            "peak RSS {} kB of {} kB, enforced by {}",
+            "RSS {} kB idle, {} kB at the peak of {} kB, enforced by {}",
+            idle >> 10,
             peak >> 10,
             webhook.bytes >> 10,
             webhook.limit.enforced_by()
         ));
         ensure!(peak < webhook.bytes, "{peak} bytes at the peak, {} are allowed", webhook.bytes);
+        ensure!(peak <= 2 * idle, "{peak} bytes at the peak, {idle} idle");
         webhook.process.ensure_alive()?;
         webhook.process.stop(GRACE).await
     })
+}
+
+fn connected() -> Result<()> {
+    raise_descriptors();
+    Runtime::new().context("failed to start a runtime")?.block_on(async {
+        let mut webhook = Webhook::start().await?;
+        webhook.judges_an_ordinary_edit().await.context("before anything hostile")?;
+        let idle = webhook.memory("VmRSS:")?;
+        let mut peak = webhook.peak()?;
+        for row in connections::rows() {
+            let peers = Peers::connect(&webhook.way, &row).await;
+            let start = Instant::now();
+            webhook
+                .judges_an_ordinary_edit()
+                .await
+                .with_context(|| format!("beside {}", row.name))?;
+            let took = start.elapsed();
+            webhook.is_ready().await.with_context(|| format!("beside {}", row.name))?;
+            let (before, now) = (peak, webhook.peak()?);
+            peak = now;
+            say(&format!(
+                "{}: a review beside them in {} ms, peak {} -> {} kB",
+                row.name,
+                took.as_millis(),
+                before >> 10,
+                now >> 10
+            ));
+            drop(peers);
+        }
+        say(&format!(
+            "RSS {} kB idle, {} kB at the peak of {} kB, enforced by {}",
+            idle >> 10,
+            peak >> 10,
+            webhook.bytes >> 10,
+            webhook.limit.enforced_by()
+        ));
+        ensure!(peak <= 2 * idle, "{peak} bytes at the peak, {idle} idle");
+        webhook.process.ensure_alive()?;
+        webhook.process.stop(GRACE).await
+    })
+}
+
+/// Lets this process open as many files as it may: a connection is one on either side.
+fn raise_descriptors() {
+    let limits = getrlimit(Resource::Nofile);
+    _ = setrlimit(Resource::Nofile, Rlimit { current: limits.maximum, ..limits });
 }
 
 /// A running webhook that can have as much memory as the chart gives it.
@@ -98,6 +157,8 @@ struct Webhook {
     limit: Limit,
     bytes: u64,
     client: Client,
+    way: Way,
+    metrics: SocketAddr,
     api_server: ApiServer,
     _directory: tempfile::TempDir,
 }
@@ -116,7 +177,7 @@ impl Webhook {
         let mut args: Vec<OsString> = vec!["serve".into(), "--log-format=text".into()];
         for (flag, value) in [
             ("--listen", OsString::from(&address)),
-            ("--metrics-listen", OsString::from(metrics)),
+            ("--metrics-listen", OsString::from(&metrics)),
             ("--tls-cert", file("tls.crt", &pair.certificate)?.into()),
             ("--tls-key", file("tls.key", &pair.key)?.into()),
             ("--kubeconfig", file("kubeconfig", &kubeconfig)?.into()),
@@ -126,7 +187,10 @@ impl Webhook {
         }
         let program = chart::webhook()?;
         let limit = Limit::new(&format!("pgscale-hostile-{}", std::process::id()), bytes);
-        let process = limit.spawn("pgscale-webhook", &program, &args, directory.path())?;
+        // As the chart does.
+        let variable = ("MALLOC_MMAP_THRESHOLD_", "131072");
+        let process =
+            limit.spawn("pgscale-webhook", &program, &args, &[variable], directory.path())?;
         let url = format!("https://{address}");
         let mine = authority.kubeconfig_with_token(&url, "api-server", "none")?;
         let options = KubeConfigOptions::default();
@@ -134,7 +198,10 @@ impl Webhook {
             .await
             .context("failed to use a kubeconfig")?;
         let client = Client::try_from(config).context("failed to make a client")?;
-        let mut webhook = Self { process, limit, bytes, client, api_server, _directory: directory };
+        let way = Way::new(&address, &metrics, authority.certificate())?;
+        let metrics = metrics.parse()?;
+        let mut webhook =
+            Self { process, limit, bytes, client, way, metrics, api_server, _directory: directory };
         until("the webhook to answer", START, async || {
             webhook.process.ensure_alive()?;
             Ok(match webhook.post(b"{}").await {
@@ -208,15 +275,26 @@ impl Webhook {
         self.answers(&row).await
     }
 
-    /// Returns the largest resident memory of the webhook so far, in bytes: `VmHWM`, which the
-    /// kernel gives in kB.
+    /// Checks that a kubelet would take the webhook for ready.
+    async fn is_ready(&self) -> Result<()> {
+        let status = rest::probe(self.metrics, "/readyz", PROBE).await?;
+        ensure!(status == StatusCode::OK, "/readyz says {status}");
+        Ok(())
+    }
+
+    /// Returns the largest resident memory of the webhook so far, in bytes.
     fn peak(&self) -> Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    /// Returns a line of the webhook's status, which the kernel gives in kB, in bytes.
+    fn memory(&self, line: &str) -> Result<u64> {
         let id = self.process.id().context("the webhook has ended")?;
         let status = fs::read_to_string(Path::new("/proc").join(id.to_string()).join("status"))
             .context("failed to read the webhook's status")?;
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let peak = peak.and_then(|text| text.trim().strip_suffix(" kB"));
-        let kilobytes: u64 = peak.context("no VmHWM in the status")?.trim().parse()?;
+        let found = status.lines().find_map(|found| found.strip_prefix(line));
+        let found = found.and_then(|text| text.trim().strip_suffix(" kB"));
+        let kilobytes: u64 = found.with_context(|| format!("no {line} in the status"))?.parse()?;
         Ok(kilobytes << 10)
     }
 }

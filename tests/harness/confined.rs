@@ -52,7 +52,7 @@ impl Limit {
         }
     }
 
-    /// Starts `program` under the limit, with its output in `logs`/`name`.log.
+    /// Starts `program` under the limit, with these variables, and with its output in `logs`/`name`.log.
     ///
     /// # Errors
     /// Fails when the program cannot be started.
@@ -61,6 +61,7 @@ impl Limit {
         name: &str,
         program: &Path,
         args: &[OsString],
+        variables: &[(&str, &str)],
         logs: &Path,
     ) -> Result<Process> {
         let mut command = match self {
@@ -77,7 +78,7 @@ impl Limit {
                 command
             }
         };
-        command.arg(program).args(args);
+        command.arg(program).args(args).envs(variables.iter().copied());
         Process::spawn(name, command, logs)
     }
 
@@ -240,7 +241,7 @@ mod tests {
     async fn greedy(limit: &Limit) -> String {
         let logs = tempfile::tempdir().unwrap();
         let args = ["-c", "head -c 314572800 /dev/zero | tail; echo survived"].map(OsString::from);
-        let mut process = limit.spawn("greedy", Path::new("sh"), &args, logs.path()).unwrap();
+        let mut process = limit.spawn("greedy", Path::new("sh"), &args, &[], logs.path()).unwrap();
         let log = process.log().to_owned();
         until("the end", Duration::from_secs(60), async || {
             Ok(match process.ensure_alive() {
