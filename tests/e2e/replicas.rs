@@ -2,7 +2,7 @@
 //! while they are restarted, get other certificates and are killed.
 //!
 //! The test is their kubelet: it asks each `/readyz` with the timing of the chart's probe and
-//! writes the answer into the EndpointSlice by which the API server finds it. They answer only
+//! writes the answer into the `EndpointSlice` by which the API server finds it. They answer only
 //! peers with the API server's client certificate.
 
 use std::ffi::OsString;
@@ -256,7 +256,7 @@ impl Replicas {
     }
 }
 
-/// A running webhook with its EndpointSlice.
+/// A running webhook with its `EndpointSlice`.
 struct Replica {
     process: Process,
     slice: Arc<Slice>,
@@ -299,7 +299,7 @@ impl Replica {
     }
 }
 
-/// The EndpointSlice of one replica.
+/// The `EndpointSlice` of one replica.
 struct Slice {
     slices: Api<EndpointSlice>,
     name: String,
