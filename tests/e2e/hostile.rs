@@ -62,7 +62,7 @@ pub(crate) fn has(name: &str) -> bool {
 
 fn answered() -> Result<()> {
     Runtime::new().context("failed to start a runtime")?.block_on(async {
-        let mut webhook = Webhook::start().await?;
+        let mut webhook = Webhook::start("reviews").await?;
         webhook.judges_an_ordinary_edit().await.context("before anything hostile")?;
         let idle = webhook.memory("VmRSS:")?;
         let mut peak = webhook.peak()?;
@@ -107,7 +107,7 @@ fn answered() -> Result<()> {
 fn connected() -> Result<()> {
     raise_descriptors();
     Runtime::new().context("failed to start a runtime")?.block_on(async {
-        let mut webhook = Webhook::start().await?;
+        let mut webhook = Webhook::start("connections").await?;
         webhook.judges_an_ordinary_edit().await.context("before anything hostile")?;
         let idle = webhook.memory("VmRSS:")?;
         let mut peak = webhook.peak()?;
@@ -164,7 +164,8 @@ struct Webhook {
 }
 
 impl Webhook {
-    async fn start() -> Result<Self> {
+    /// Starts a webhook for the test of this name, because two run at a time.
+    async fn start(test: &str) -> Result<Self> {
         let bytes = chart::memory_limit()?;
         let directory = tempfile::tempdir().context("failed to make a directory")?;
         let api_server = ApiServer::start().await?;
@@ -186,7 +187,7 @@ impl Webhook {
             args.extend([flag.into(), value]);
         }
         let program = chart::webhook()?;
-        let limit = Limit::new(&format!("pgscale-hostile-{}", std::process::id()), bytes);
+        let limit = Limit::new(&format!("pgscale-hostile-{test}-{}", std::process::id()), bytes);
         // As the chart does.
         let variable = ("MALLOC_MMAP_THRESHOLD_", "131072");
         let process =
