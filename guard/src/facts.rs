@@ -405,7 +405,7 @@ impl Facts {
         let old = self.leader_name().map(str::to_owned);
         if let Seen::Known(lock) = &mut moved.leader {
             lock.holder = Some(leader.to_owned());
-            lock.renewed = Some(self.now);
+            (lock.renewed, lock.acquired) = (Some(self.now), Some(self.now));
         }
         let position =
             old.as_deref().and_then(|old| self.member(old)).and_then(|old| match &old.live {

@@ -37,6 +37,7 @@
 //!     source: ObjectRef::new(Kind::Endpoints, "acid-a"),
 //!     holder: Some("acid-a-2".into()),
 //!     renewed: Some(now),
+//!     acquired: None,
 //!     ttl: 30,
 //!     transitions: None,
 //!     optime: None,

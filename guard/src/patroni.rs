@@ -256,6 +256,9 @@ pub struct LeaderLock {
     pub holder: Option<String>,
     /// The time of the last renewal.
     pub renewed: Option<Timestamp>,
+    /// The time at which its holder took it. Patroni writes it with the holder
+    /// (`attempt_to_acquire_leader`, patroni/dcs/kubernetes.py).
+    pub acquired: Option<Timestamp>,
     /// The seconds for which it stays valid after a renewal.
     pub ttl: i64,
     /// The number of times that the lock changed hands.
@@ -272,6 +275,7 @@ impl LeaderLock {
             source,
             holder: text("leader").cloned(),
             renewed: text("renewTime").and_then(|time| time.parse().ok()),
+            acquired: text("acquireTime").and_then(|time| time.parse().ok()),
             ttl: text("ttl").and_then(|ttl| ttl.parse().ok()).unwrap_or(30),
             transitions: text("transitions").and_then(|count| count.parse().ok()),
             optime: text("optime").and_then(|position| position.parse().ok()),

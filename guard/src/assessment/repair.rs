@@ -1,9 +1,16 @@
 //! Changes that improve a bad state: they remove unhealthy members that hold nothing that others
 //! lack.
 
+use k8s_openapi::jiff::SignedDuration;
+
 use crate::assessment::Assessment;
 use crate::change::Direction;
-use crate::facts::{Health, Member, Repair, Seen};
+use crate::facts::{Health, Live, Member, Repair, Seen};
+use crate::patroni::State;
+
+/// The time within which a healthy member follows a new leader: some loops of Patroni, which take 10 s
+/// each (`loop_wait`).
+const FOLLOWS_WITHIN: SignedDuration = SignedDuration::from_secs(40);
 
 impl Assessment<'_> {
     /// Returns the kind of repair that this change is. Live state never refuses a repair.
@@ -97,5 +104,30 @@ impl Assessment<'_> {
         problems.iter().any(|problem| self.proven(member, problem))
             && !self.may_be_ahead(member)
             && !self.holds_what_others_lack(member)
+            && !self.may_lead_next(member)
+            && !self.follows_soon(member)
+    }
+
+    /// Returns whether `member` may only not have had the time to follow a leader that is new.
+    fn follows_soon(&self, member: &Member) -> bool {
+        let acquired = self.leader.known().and_then(|lock| lock.acquired);
+        let new = acquired.is_some_and(|since| self.now.duration_since(since) < FOLLOWS_WITHIN);
+        let Live::Answered(answer) = &member.live else { return false };
+        let comes = matches!(answer.state, State::Running | State::Starting);
+        new && comes && !member.pod.terminating && member.pod.node_ready != Some(false)
+    }
+
+    /// Returns whether `member` may lead once the lock of a leader that gives no sign of life has
+    /// expired.
+    ///
+    /// An old timeline does not stop it: Patroni compares timelines only with `check_timeline`
+    /// (`is_healthiest_node`, patroni/ha.py).
+    fn may_lead_next(&self, member: &Member) -> bool {
+        let Live::Answered(answer) = &member.live else { return false };
+        let runs = answer.state == State::Running && self.rebuilding(member).is_none();
+        let lost = |leader: &Member| {
+            matches!(leader.live, Live::Silent(_)) || leader.pod.node_ready == Some(false)
+        };
+        runs && !answer.tags.nofailover && self.leader_member().is_some_and(lost)
     }
 }

@@ -419,6 +419,8 @@ fn aged(mut lock: LeaderLock, age: i64) -> LeaderLock {
         lock.ttl = i64::MAX;
     } else {
         lock.renewed = Some(now() - SignedDuration::from_secs(age));
+        // Some leaders have taken the lock just now.
+        lock.acquired = lock.renewed.filter(|_| age % 2 == 1).or(lock.acquired);
     }
     lock
 }

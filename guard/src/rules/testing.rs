@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::assessment::Assessment;
@@ -97,6 +97,7 @@ pub fn lock(leader: &str) -> LeaderLock {
         source: ObjectRef::new(Kind::ConfigMap, "acid-a-leader"),
         holder: Some(leader.into()),
         renewed: Some(now()),
+        acquired: Some(now() - SignedDuration::from_hours(1)),
         ttl: 30,
         transitions: Some(0),
         optime: Some(1000),

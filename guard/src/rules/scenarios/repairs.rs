@@ -1,10 +1,12 @@
 //! Changes that only improve a bad state, and changes that only resemble them.
 
+use k8s_openapi::jiff::SignedDuration;
+
 use super::{bound, denials, verdict, warnings};
 use crate::change::Direction;
 use crate::facts::{Facts, Repair, Seen};
-use crate::patroni::PendingFailover;
-use crate::rules::testing::{healthy, led_by_the_last, text};
+use crate::patroni::{PendingFailover, State};
+use crate::rules::testing::{healthy, led_by_the_last, now, text};
 
 scenarios![
     repairs_pass_whatever_the_operator_and_others_are_doing,
@@ -12,6 +14,8 @@ scenarios![
     a_change_that_a_stopped_operator_never_applied_can_be_cancelled,
     stateful_set_scaled_by_another_writer_permits_no_shrink,
     a_leader_whose_pod_ends_keeps_no_cluster,
+    a_leader_without_a_sign_of_life_leaves_the_lead_to_a_removed_member,
+    a_member_that_is_about_to_follow_the_new_leader_is_missed,
     the_way_back_from_a_stuck_shrink_is_never_refused,
     no_remedy_is_to_wait_where_waiting_deletes_the_leader,
     changes_that_are_no_repair,
@@ -100,6 +104,29 @@ fn a_leader_whose_pod_ends_keeps_no_cluster() {
     assert!(!verdict(&ending).allows(), "{:?}", warnings(&ending));
 }
 
+/// The node of the leader -0 is lost, and -2 runs on an old timeline. Once the lock has expired, -2
+/// leads, and the count deletes it.
+fn a_leader_without_a_sign_of_life_leaves_the_lead_to_a_removed_member() {
+    let old_timeline = |facts: Facts| {
+        facts.with_answer(2, |answer| {
+            (answer.timeline, answer.replication_state) = (Some(0), None);
+        })
+    };
+    let lost_node = |facts: Facts| facts.with_member(0, |it| it.pod.node_ready = Some(false));
+    let alone = || old_timeline(healthy(3, 2).without(1));
+    for facts in [alone().frozen(0), lost_node(alone()), lost_node(alone().frozen(0))] {
+        assert_eq!(facts.assess().repair(), None);
+        assert!(!verdict(&facts).allows(), "{:?}", warnings(&facts));
+    }
+    // A member that cannot lead is removed all the same.
+    let barred = alone().frozen(0).with_answer(2, |answer| answer.tags.nofailover = true);
+    let down = healthy(3, 2).without(1).frozen(0).with_answer(2, |it| it.state = State::Failed);
+    for facts in [alone(), barred, down] {
+        assert_eq!(facts.assess().repair(), Some(Repair::RemovesUnhealthyOnly));
+        assert!(verdict(&facts).allows(), "{:?}", denials(&facts));
+    }
+}
+
 /// 5 to 2 is stuck because -0 is gone, and the leader on -4 waits to be deleted. The
 /// way back was refused with the remedy to wait, and waiting deletes the leader.
 fn the_way_back_from_a_stuck_shrink_is_never_refused() {
@@ -155,6 +182,36 @@ fn no_remedy_is_to_wait_where_waiting_deletes_the_leader() {
     }
 }
 
+/// Returns the facts with a leader that took the lock so many seconds ago.
+fn led_for(mut facts: Facts, seconds: i64) -> Facts {
+    if let Seen::Known(lock) = &mut facts.leader {
+        lock.acquired = Some(now() - SignedDuration::from_secs(seconds));
+    }
+    facts
+}
+
+/// A shrink passed in the seconds after a switchover, while the members that it removes did not
+/// follow the new leader yet, and a kept member was frozen.
+fn a_member_that_is_about_to_follow_the_new_leader_is_missed() {
+    let shrink = |seconds| {
+        let facts = healthy(3, 2).frozen(1).with_answer(2, |it| it.timeline = Some(0));
+        led_for(facts, seconds)
+    };
+    assert_eq!(denials(&shrink(5)), ["too-few-healthy-survivors"]);
+    // Later it has had its time.
+    assert_eq!(shrink(41).assess().repair(), Some(Repair::RemovesUnhealthyOnly));
+    assert!(verdict(&shrink(41)).allows());
+    // One that fails does not follow by itself, nor one whose node is lost.
+    let failed = healthy(3, 2).frozen(1).with_answer(2, |it| it.state = State::Failed);
+    let lost = healthy(3, 2).frozen(1).stalled([2]);
+    let lost = lost.with_member(2, |it| it.pod.node_ready = Some(false));
+    for facts in [failed, lost] {
+        let facts = led_for(facts, 5);
+        assert_eq!(facts.assess().repair(), Some(Repair::RemovesUnhealthyOnly));
+        assert!(verdict(&facts).allows(), "{:?}", denials(&facts));
+    }
+}
+
 fn changes_that_are_no_repair() {
     for (name, facts) in vec![
         ("the leader is removed, unhealthy as it is", led_by_the_last(4).frozen(4)),
@@ -175,6 +232,13 @@ fn changes_that_are_no_repair() {
             "one of the removed ones is on a newer timeline",
             healthy(5, 4).with_answer(4, |it| it.timeline = Some(2)),
         ),
+        ("one of the removed ones had no time to follow the new leader", {
+            let old = healthy(5, 4).with_answer(4, |it| it.timeline = Some(0));
+            led_for(old, 39)
+        }),
+        ("one of the removed ones starts again since the leader moved", {
+            led_for(healthy(5, 4).with_answer(4, |it| it.state = State::Starting), 5)
+        }),
         ("nobody leads", {
             let mut facts = healthy(5, 4).stalled([4]);
             facts.leader = Seen::Absent;
