@@ -125,7 +125,8 @@ pub fn steps(state: &State, setup: &Setup, bound: &Bound, guard: &mut Guard) -> 
                 steps.push((Step::Write { to, dropped }, step::write(state, setup, to, dropped)));
             }
         }
-        let removed = state.leading().is_some_and(|leader| leader >= usize::from(to));
+        let runs = usize::from(setup.effective(to));
+        let removed = state.leading().is_some_and(|leader| leader >= runs);
         if !removed || to == 0 || state.path.moved {
             continue;
         }
@@ -249,7 +250,7 @@ impl Alone {
         let idle = Bound { writes: 0, ..*bound };
         let own = setup.size;
         for size in 1..=bound.most {
-            for leader in 0..size {
+            for leader in 0..setup.effective(size) {
                 let setup = Setup { size, leader, from_zero: false, ..*setup };
                 let mut guard = Guard::new(&setup);
                 explore([State::first(&setup)], false, |_, state| {
@@ -327,7 +328,7 @@ fn back(
                 next.push(step::write(state, setup, to, false).bare());
             }
         }
-        for (_, mended) in step::heals(state) {
+        for (_, mended) in step::heals(state, setup) {
             repairs.push((number, mended.bare()));
             next.push(mended.bare());
         }

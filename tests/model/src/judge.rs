@@ -42,7 +42,7 @@ impl Guard {
         if setup.mistake == Some(Mistake::StatefulSetsCountPasses) && to == state.replicas {
             return true;
         }
-        let view = view(state);
+        let view = view(state, setup);
         *verdicts.entry((view, to)).or_insert_with(|| {
             denying(&facts_of(patterns, &view, setup, to), policies, setup).is_empty()
         })
@@ -52,7 +52,7 @@ impl Guard {
     /// the plan says so and the verdict after that would admit the write.
     pub fn plugin_moves_to(&mut self, state: &State, to: u8) -> Option<u8> {
         let Self { setup, policies, patterns, moves, .. } = self;
-        let view = view(state);
+        let view = view(state, setup);
         *moves.entry((view, to)).or_insert_with(|| {
             let facts = facts_of(patterns, &view, setup, to);
             if !facts.deletes_leader() {
@@ -67,7 +67,7 @@ impl Guard {
 
     /// Returns the rules that refuse a plain write of the count `to` in this state.
     pub fn refusals(&self, state: &State, to: u8) -> Vec<RuleId> {
-        let facts = facts_of(&self.patterns, &view(state), &self.setup, to);
+        let facts = facts_of(&self.patterns, &view(state, &self.setup), &self.setup, to);
         denying(&facts, &self.policies, &self.setup)
     }
 

@@ -31,8 +31,11 @@ pub(crate) fn steps(state: &State, setup: &Setup, steps: &mut Vec<(Step, State)>
         if state.leading() == Some(ordinal) {
             // A leader below the declared count is not deleted by a change of that count.
             let asked = ordinal >= usize::from(state.target(setup));
-            next.path.deleted |= asked;
-            next.path.foreign |= !asked;
+            let path = &mut next.path;
+            // An earlier change removes it, and it leads by a fault after that one.
+            let to_blame = !path.parted || path.earlier.is_none_or(|it| ordinal < usize::from(it));
+            path.deleted |= asked && to_blame;
+            path.foreign |= !(asked && to_blame);
         }
         steps.push((Step::Delete(number(ordinal)), next));
     }
@@ -85,7 +88,7 @@ fn created(state: &State, setup: &Setup) -> Vec<usize> {
         return missing.collect();
     }
     // One after the other: each waits until those below it run.
-    let ready = |ordinal: usize| state.members[ordinal].pod == Pod::Running;
+    let ready = |ordinal: usize| state.ready(setup, ordinal);
     missing.next().filter(|first| (0..*first).all(ready)).into_iter().collect()
 }
 
@@ -96,10 +99,16 @@ fn deleted(state: &State, setup: &Setup) -> Vec<usize> {
     if setup.parallel {
         return beyond.filter(runs).collect();
     }
-    // From the top, one at a time, and only while all that stay are Ready.
-    let ready = ordinals(state.replicas).all(|ordinal| runs(&ordinal));
-    let highest = beyond.rev().find(|ordinal| state.members[*ordinal].pod != Pod::Absent);
-    highest.filter(|ordinal| ready && runs(ordinal)).into_iter().collect()
+    // From the top, one at a time, and only while all that stay are Ready. One that is not Ready
+    // itself goes only where no lower pod is unready.
+    let unready = |ordinal: &usize| !state.ready(setup, *ordinal);
+    let stay = !ordinals(state.replicas).any(|ordinal| unready(&ordinal));
+    let there = |ordinal: &usize| state.members[*ordinal].pod != Pod::Absent;
+    let first_unready = beyond.clone().filter(there).find(unready);
+    let may_go = |ordinal: &usize| {
+        stay && runs(ordinal) && (!unready(ordinal) || first_unready == Some(*ordinal))
+    };
+    beyond.rev().find(there).filter(may_go).into_iter().collect()
 }
 
 /// Ends a pod that is being deleted, and its volume where that goes with it.

@@ -1,4 +1,5 @@
-//! Runs the search and prints what it found: `model`, or `model large`.
+//! Runs the search and prints what it found: `model`, or `model large`. `model large 'parallel: true'`
+//! searches only the runs with that setting.
 
 #![expect(clippy::print_stdout, reason = "it is a program")]
 
@@ -9,10 +10,12 @@ use pgscale_model::check::Found;
 use pgscale_model::{Extent, run_with};
 
 fn main() -> ExitCode {
-    let large = std::env::args().nth(1).as_deref() == Some("large");
+    let mut arguments = std::env::args().skip(1);
+    let large = arguments.next().as_deref() == Some("large");
+    let filter = arguments.next().unwrap_or_default();
     let begun = Instant::now();
     let extent = if large { Extent::Large } else { Extent::Small };
-    let summary = run_with(extent, &|setup, found| {
+    let summary = run_with(extent, &filter, &|setup, found| {
         let Found { states, verdicts, broken, .. } = found;
         println!("{states} states, {verdicts} verdicts, broken: {broken:?}: {setup:?}");
     });

@@ -31,6 +31,13 @@ pub(crate) fn steps(state: &State, setup: &Setup, steps: &mut Vec<(Step, State)>
             steps.push((Step::Replicate(number(ordinal)), next));
         }
     }
+    // Members that receive follow within the minute.
+    let follows = |(ordinal, member): (usize, &Member)| {
+        leading == Some(ordinal) || !member.receives() || member.current
+    };
+    if state.fresh && leading.is_some() && state.each().all(follows) {
+        steps.push((Step::Settle, State { fresh: false, ..*state }));
+    }
     match leading {
         Some(leader) if setup.synchronous => {
             let standbys = standbys(state, leader);
@@ -49,7 +56,7 @@ fn without_leader(state: &State, setup: &Setup, steps: &mut Vec<(Step, State)>) 
     let holds = state.holder.map(|holder| state.members[usize::from(holder)]);
     // A holder that shuts down renews its lock until it has ended.
     if holds.is_some_and(|holder| holder.pod != Pod::Terminating) && !state.expired {
-        steps.push((Step::Expire, State { expired: true, ..*state }));
+        steps.push((Step::Expire, State { expired: true, fresh: false, ..*state }));
     }
     let free = state.holder.is_none() || state.expired;
     if !free || state.paused {
@@ -96,9 +103,21 @@ fn lead(next: &mut State, ordinal: usize) {
     member.current = true;
     next.path.lost |= next.path.acknowledged & !member.log;
     next.optime = u8::try_from(member.position()).unwrap_or(u8::MAX);
-    (next.holder, next.expired) = (Some(number), false);
+    (next.holder, next.expired, next.fresh) = (Some(number), false, true);
     next.history |= next.last != number;
     next.last = number;
+}
+
+/// Lets a person make a member the leader where none leads (`patronictl failover`). The member takes
+/// the lock whatever it lacks (`manual_failover_process_no_leader`).
+pub(crate) fn forced(state: &State, setup: &Setup, ordinal: usize) -> Option<State> {
+    let free = state.holder.is_none() || state.expired;
+    if !free || !state.members[ordinal].fit() {
+        return None;
+    }
+    let mut next = *state;
+    lead(&mut next, ordinal);
+    Some(flowing(next, setup))
 }
 
 /// Moves the leader to `candidate` where Patroni does that. Returns whether it did.
@@ -161,7 +180,7 @@ pub(crate) fn shut_down(next: &mut State, ordinal: usize) {
             follow(next, ordinal, replica);
         }
     }
-    next.holder = None;
+    (next.holder, next.fresh) = (None, false);
 }
 
 /// Returns whether a sync standby that shuts down still waits for the leader to release it.
@@ -172,7 +191,11 @@ pub(crate) fn waits_for_release(state: &State, ordinal: usize) -> bool {
 /// Returns the state after every replica that receives has got what the leader has, where
 /// replication is prompt.
 pub(crate) fn flowing(mut state: State, setup: &Setup) -> State {
-    let Some(leader) = state.leading().filter(|_| setup.prompt) else { return state };
+    if !setup.prompt {
+        return state;
+    }
+    state.fresh = false;
+    let Some(leader) = state.leading() else { return state };
     for replica in (0..MEMBERS).filter(|replica| *replica != leader) {
         if state.members[replica].receives() {
             follow(&mut state, leader, replica);

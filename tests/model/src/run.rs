@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Mutex;
 
 use crate::check::{Alone, Broken, Found, check};
+use crate::limits::Met;
 use crate::setup::{Bound, Kinds, Setup};
 use crate::walk::walk;
 
@@ -25,6 +26,10 @@ pub struct Summary {
     pub runs: usize,
     /// What they found.
     pub exhaustive: Found,
+    /// Every run of the extent was searched, without a filter.
+    pub whole: bool,
+    /// The limits that were met. Their states are not among those that `exhaustive` counts as broken.
+    pub limits: Met,
     /// The random walks.
     pub walks: u64,
     /// What those found. Their states are not distinct.
@@ -32,9 +37,12 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Returns whether no rule of the check was broken.
+    /// Returns whether no rule of the check was broken, and a whole large search met every limit.
     pub fn holds(&self) -> bool {
-        self.exhaustive.broken.is_empty() && self.random.broken.is_empty()
+        let must_meet = self.whole && self.extent == Extent::Large;
+        self.exhaustive.broken.is_empty()
+            && self.random.broken.is_empty()
+            && (!must_meet || self.limits.all())
     }
 }
 
@@ -45,19 +53,26 @@ enum Job {
 
 /// Searches everything of an extent, with two threads.
 pub fn run(extent: Extent) -> Summary {
-    run_with(extent, &|_, _| {})
+    run_with(extent, "", &|_, _| {})
 }
 
-/// Searches everything of an extent, and shows each run to `done` as it ends.
-pub fn run_with(extent: Extent, done: &(dyn Fn(&Setup, &Found) + Sync)) -> Summary {
-    let jobs = match extent {
+/// Searches the runs of an extent whose settings, as they are printed, contain `filter`. Shows each
+/// run to `done` as it ends.
+pub fn run_with(extent: Extent, filter: &str, done: &(dyn Fn(&Setup, &Found) + Sync)) -> Summary {
+    let mut jobs = match extent {
         Extent::Small => small(),
         Extent::Large => large(),
     };
+    jobs.retain(|job| {
+        let (Job::Exhaustive(setup, _) | Job::Random(setup, ..)) = job;
+        format!("{setup:?}").contains(filter)
+    });
     let mut summary = Summary {
         extent,
         runs: 0,
         exhaustive: Found::default(),
+        whole: filter.is_empty(),
+        limits: Met::default(),
         walks: 0,
         random: Found::default(),
     };
@@ -72,7 +87,7 @@ pub fn run_with(extent: Extent, done: &(dyn Fn(&Setup, &Found) + Sync)) -> Summa
         for _ in 0..2 {
             scope.spawn(|| {
                 while let Some(job) = next(&jobs) {
-                    let (setup, found, random) = match job {
+                    let (setup, mut found, random) = match job {
                         Job::Exhaustive(setup, bound) => {
                             let alone = Alone::search(&setup, &bound);
                             (setup, check(&setup, &bound, &alone), false)
@@ -84,6 +99,9 @@ pub fn run_with(extent: Extent, done: &(dyn Fn(&Setup, &Found) + Sync)) -> Summa
                     done(&setup, &found);
                     let mut results =
                         results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    if !random {
+                        results.0.limits.take(&setup, &mut found);
+                    }
                     let into =
                         if random { &mut results.0.random } else { &mut results.0.exhaustive };
                     into.add(found);
@@ -109,6 +127,9 @@ fn one_at_a_time(size: u8, leader: u8) -> Vec<Setup> {
         Setup { replaced: true, ..usual },
         Setup { unreachable: true, ..usual },
         Setup { prompt: false, ..usual },
+        Setup { probed: true, ..usual },
+        Setup { min: Some(2), ..usual },
+        Setup { max: Some(size - 1), leader: size - 2, ..usual },
         Setup { zero_allowed: true, deletes_volumes: true, ..usual },
     ]
 }
@@ -182,6 +203,9 @@ impl fmt::Display for Summary {
             "random: {} walks, {} steps, {} verdicts, {} failovers that landed on a removed ordinal",
             self.walks, self.random.steps, self.random.verdicts, self.random.landed
         )?;
+        if self.extent == Extent::Large {
+            write!(out, "{}", self.limits)?;
+        }
         for (found, kind) in [(found, "exhaustive"), (&self.random, "random")] {
             for (broken, count) in &found.broken {
                 writeln!(out, "BROKEN ({kind}): {broken:?} in {count} states")?;

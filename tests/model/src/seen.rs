@@ -17,7 +17,7 @@ const BEFORE: u64 = 5000;
 
 /// Returns the state with what no reader can tell apart made equal: states that look the same are
 /// judged once.
-pub fn view(state: &State) -> State {
+pub fn view(state: &State, setup: &Setup) -> State {
     let mut view = state.bare();
     for member in &mut view.members {
         // Positions are read, and never which commits they stand for. A stalled receiver shows only
@@ -31,7 +31,7 @@ pub fn view(state: &State) -> State {
             *member = Member { volume: member.volume, ..Member::default() };
         }
     }
-    view.operator = if scaled_directly(state) { Operator::Idle } else { Operator::Queued };
+    view.operator = if scaled_directly(state, setup) { Operator::Idle } else { Operator::Queued };
     view
 }
 
@@ -70,7 +70,11 @@ pub fn facts_of(patterns: &Patterns, state: &State, setup: &Setup, to: u8) -> Fa
     let members = members.map(|(ordinal, it)| {
         let leads = state.holder.map(usize::from) == Some(ordinal);
         let pattern = &patterns.members[ordinal][usize::from(leads)];
-        read(pattern, state, it, leads, leading)
+        let mut read = read(pattern, state, it, leads, leading);
+        if it.pod == Pod::Running {
+            read.pod.ready = state.ready(setup, ordinal);
+        }
+        read
     });
     let mut members: Vec<Read> = members.collect();
     if setup.mistake == Some(Mistake::AnswersMixedUp) {
@@ -99,7 +103,7 @@ pub fn facts_of(patterns: &Patterns, state: &State, setup: &Setup, to: u8) -> Fa
         set.replicas = i64::from(state.replicas);
         set.parallel = setup.parallel;
         set.deletes_volumes = setup.deletes_volumes;
-        set.scaled_by = scaled_directly(state).then(|| "kubectl".to_owned());
+        set.scaled_by = scaled_directly(state, setup).then(|| "kubectl".to_owned());
         if setup.replaced && setup.mistake != Some(Mistake::StrangersUnseen) {
             let key = "kubectl.kubernetes.io/restartedAt";
             set.compared.annotations.insert(key.to_owned(), "now".to_owned());
@@ -109,6 +113,8 @@ pub fn facts_of(patterns: &Patterns, state: &State, setup: &Setup, to: u8) -> Fa
     facts = facts.with_settings(|settings| {
         settings.deletes_volumes = setup.deletes_volumes;
         settings.shaping.parallel = setup.parallel;
+        settings.min_instances = setup.min.map_or(-1, i64::from);
+        settings.max_instances = setup.max.map_or(-1, i64::from);
     });
     if let Seen::Known(operator) = &mut facts.operator {
         operator.available = Some(!state.stopped);
@@ -133,14 +139,17 @@ fn position(log: u8) -> u64 {
 }
 
 /// Returns whether another writer than the operator has set `spec.replicas`.
-fn scaled_directly(state: &State) -> bool {
-    state.operator == Operator::Idle && state.replicas != state.declared
+fn scaled_directly(state: &State, setup: &Setup) -> bool {
+    state.operator == Operator::Idle && state.replicas != state.target(setup)
 }
 
 fn the_lock(state: &State) -> pgscale_guard::patroni::LeaderLock {
     let mut lock = lock("");
     lock.holder = state.holder.map(|holder| name(usize::from(holder)));
     lock.optime = Some(BEFORE + COMMIT * u64::from(state.optime));
+    if state.fresh {
+        lock.acquired = Some(now() - SignedDuration::from_secs(10));
+    }
     if state.expired {
         lock.renewed = Some(now() - SignedDuration::from_mins(10));
     }

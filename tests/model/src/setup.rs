@@ -27,6 +27,13 @@ pub struct Setup {
     pub replaced: bool,
     /// The operator cannot reach Patroni's REST interface. No fact tells.
     pub unreachable: bool,
+    /// The operator's `min_instances` and `max_instances`.
+    pub min: Option<u8>,
+    /// See `min`.
+    pub max: Option<u8>,
+    /// Pods have the operator's readiness probe: one is Ready while its Patroni answers and its
+    /// PostgreSQL runs. Without it, every running pod is Ready.
+    pub probed: bool,
     /// A policy allows zero instances.
     pub zero_allowed: bool,
     /// The platform lowers `leader-condemned` to a warning.
@@ -50,6 +57,9 @@ impl Setup {
             synchronous: false,
             replaced: false,
             unreachable: false,
+            min: None,
+            max: None,
+            probed: false,
             zero_allowed: false,
             leader_lowered: false,
             prompt: true,
@@ -57,10 +67,11 @@ impl Setup {
         }
     }
 
-    /// Returns the count that the operator runs for a declared one. The model's operator has no
-    /// limits of its own.
+    /// Returns the count that the operator runs for a declared one (`getNumberOfInstances`,
+    /// pkg/cluster/k8sres.go): its limits bind zero as well.
     pub fn effective(&self, declared: u8) -> u8 {
-        declared
+        let below = declared.min(self.max.unwrap_or(u8::MAX));
+        below.max(self.min.unwrap_or(0))
     }
 }
 

@@ -168,6 +168,10 @@ pub struct Path {
     pub foreign: bool,
     /// A failover landed on an ordinal that an admitted change removes.
     pub landed: bool,
+    /// The count of an earlier change that was not carried out when the last one was admitted.
+    pub earlier: Option<u8>,
+    /// Faults came between the two: the last change is not to blame for what the earlier removes.
+    pub parted: bool,
 }
 
 /// One state.
@@ -180,6 +184,8 @@ pub struct State {
     pub holder: Option<u8>,
     /// The lock is no longer renewed, and has expired.
     pub expired: bool,
+    /// The holder took the lock within the last minute.
+    pub fresh: bool,
     /// The leader's position that Patroni keeps.
     pub optime: u8,
     /// The last member that led.
@@ -208,7 +214,8 @@ impl State {
     /// Returns the first state: a healthy cluster, or one at zero with its volumes kept.
     pub fn first(setup: &Setup) -> Self {
         let mut state = Self { last: setup.leader, history: setup.leader != 0, ..Self::default() };
-        for member in state.members.iter_mut().take(usize::from(setup.size)) {
+        let runs = setup.effective(setup.size);
+        for member in state.members.iter_mut().take(usize::from(runs)) {
             *member = Member { volume: true, built: true, ..Member::default() };
             if !setup.from_zero {
                 (member.pod, member.started, member.current) = (Pod::Running, true, true);
@@ -222,7 +229,7 @@ impl State {
             (state.path.acknowledged, state.path.safe, state.optime) = (1, 1, 1);
             return state;
         }
-        (state.declared, state.replicas) = (setup.size, setup.size);
+        (state.declared, state.replicas) = (setup.size, runs);
         state.holder = Some(setup.leader);
         if setup.synchronous {
             state.sync_leader = state.holder;
@@ -240,6 +247,12 @@ impl State {
     pub fn leading(&self) -> Option<usize> {
         let holder = usize::from(self.holder?);
         (!self.expired && self.members[holder].up()).then_some(holder)
+    }
+
+    /// Returns whether a pod is Ready.
+    pub fn ready(&self, setup: &Setup, ordinal: usize) -> bool {
+        let member = &self.members[ordinal];
+        member.pod == Pod::Running && (!setup.probed || (member.up() && !member.frozen))
     }
 
     /// Returns the count that the operator runs for the declared one.

@@ -52,6 +52,10 @@ pub enum Step {
     Fault(Fault),
     /// A person mends it.
     Heal(Fault),
+    /// A person makes a member the leader, whatever it lacks.
+    Force(u8),
+    /// A minute passes, in which members have followed a new leader.
+    Settle,
 }
 
 /// Returns the steps of Patroni, the operator and Kubernetes, each with the state it leads to.
@@ -116,7 +120,7 @@ fn strike(state: &State, fault: Fault) -> State {
         Fault::Barred(ordinal) => next.members[usize::from(ordinal)].barred = true,
         Fault::Paused => next.paused = true,
         Fault::OperatorStops => next.stopped = true,
-        Fault::LockLost => next.holder = None,
+        Fault::LockLost => (next.holder, next.fresh) = (None, false),
         Fault::Scaled(replicas) => next.replicas = replicas,
     }
     let [first, second] = &mut next.path.faults;
@@ -133,7 +137,7 @@ fn strike(state: &State, fault: Fault) -> State {
 }
 
 /// Returns what a person may mend, each with the state it leads to.
-pub fn heals(state: &State) -> Vec<(Step, State)> {
+pub fn heals(state: &State, setup: &Setup) -> Vec<(Step, State)> {
     let mut steps = Vec::new();
     let mut add = |fault, change: &dyn Fn(&mut State)| {
         let mut next = *state;
@@ -163,6 +167,10 @@ pub fn heals(state: &State) -> Vec<(Step, State)> {
     }
     if state.stopped {
         add(Fault::OperatorStops, &|next| next.stopped = false);
+    }
+    for (ordinal, _) in state.each() {
+        let number = u8::try_from(ordinal).unwrap_or(u8::MAX);
+        steps.extend(patroni::forced(state, setup, ordinal).map(|it| (Step::Force(number), it)));
     }
     steps
 }
@@ -197,7 +205,14 @@ fn begin(next: &mut State, setup: &Setup, to: u8) {
     };
     let held = next.each().filter(|(ordinal, member)| counts(*ordinal, member));
     let held = held.fold(0, |held, (_, member)| held | member.log);
+    let before = setup.effective(next.declared);
+    let removes = |(ordinal, member): (usize, &Member)| {
+        ordinal >= usize::from(before) && member.pod != Pod::Absent
+    };
+    let unfinished = next.path.writes > 0 && next.each().any(removes);
     let path = &mut next.path;
+    path.earlier = unfinished.then_some(before);
+    path.parted = unfinished && (path.parted || path.since > 0);
     path.safe = path.acknowledged & held & !path.lost;
     path.led = (leading.is_some() || (at_rest && next.declared == 0)) && setup.effective(to) >= 1;
     (path.since, path.acted) = (0, true);

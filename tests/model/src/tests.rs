@@ -5,10 +5,11 @@ use pgscale_guard::{RuleId, evaluate};
 
 use crate::check::{Alone, Broken, Found, check};
 use crate::explore::{Numbered, can_reach};
-use crate::run::{Extent, run};
+use crate::run::{Extent, run, run_with};
 use crate::seen::{Patterns, facts_of};
 use crate::setup::{Bound, Kinds, Mistake, Setup};
-use crate::state::{Fault, State};
+use crate::state::{Fault, Operator, State};
+use crate::step::{self, Step};
 
 /// One commit and one change of up to three members, with one of each of these faults.
 fn with(faults: &[Fault]) -> Bound {
@@ -148,6 +149,75 @@ fn count_that_follows_a_scaled_stateful_set_is_found() {
 fn rescue_that_is_refused_is_found() {
     let setup = Setup { from_zero: true, zero_allowed: true, ..Setup::new(3, 2) };
     finds(Mistake::WarningsRefuse, Broken::NoWayBack, &[], setup);
+}
+
+#[test]
+fn limit_that_is_not_met_breaks_a_whole_large_search() {
+    let mut summary = run_with(Extent::Small, "no such setting", &|_, _| {});
+    assert!(summary.holds());
+    (summary.extent, summary.whole) = (Extent::Large, true);
+    assert!(!summary.holds(), "no limit was met");
+    summary.whole = false;
+    assert!(summary.holds(), "a part of the search need not meet any");
+}
+
+#[test]
+fn later_change_is_not_to_blame_for_a_leader_that_an_earlier_one_removes() {
+    let setup = Setup::new(5, 0);
+    let deletes = |state: &State| {
+        let steps = step::of_the_system(state, &setup);
+        steps.into_iter().find(|(step, _)| *step == Step::Delete(4)).unwrap().1.path.deleted
+    };
+    let shrunk = State {
+        replicas: 2,
+        operator: Operator::Idle,
+        ..step::write(&State::first(&setup), &setup, 2, false)
+    };
+    let failed_over = |mut state: State| {
+        state.holder = Some(4);
+        state
+    };
+    let bound =
+        Bound { commits: 0, faults: 1, writes: 2, most: 5, kinds: Kinds::of(&[Fault::LockLost]) };
+    let (_, struck) = step::faults(&shrunk, &setup, &bound).pop().unwrap();
+    assert!(!deletes(&failed_over(step::write(&struck, &setup, 3, true))));
+    // Without a fault between the two, the changes are to blame.
+    assert!(deletes(&failed_over(step::write(&shrunk, &setup, 3, true))));
+    // The later change removes -4 by itself.
+    let kept = State { replicas: 5, ..step::write(&State::first(&setup), &setup, 5, false) };
+    let (_, struck) = step::faults(&kept, &setup, &bound).pop().unwrap();
+    let later = step::write(&struck, &setup, 3, true);
+    assert!(deletes(&failed_over(State { replicas: 3, ..later })));
+}
+
+#[test]
+fn person_may_make_a_member_the_leader_that_lags_too_far() {
+    let setup = Setup::new(2, 1);
+    let mut state = State::first(&setup);
+    (state.holder, state.optime) = (None, 3);
+    let takes_over = |step: &Step| matches!(step, Step::TakeOver(_));
+    assert!(!step::of_the_system(&state, &setup).iter().any(|(step, _)| takes_over(step)));
+    let forced = step::heals(&state, &setup).into_iter().find(|(step, _)| *step == Step::Force(0));
+    assert_eq!(forced.unwrap().1.leading(), Some(0));
+}
+
+#[test]
+fn limits_of_the_operator_bind_every_count() {
+    let setup = Setup { min: Some(2), max: Some(4), ..Setup::new(5, 0) };
+    assert_eq!([0, 1, 3, 5].map(|count| setup.effective(count)), [2, 2, 3, 4]);
+    let state = State::first(&setup);
+    assert_eq!((state.declared, state.replicas, state.at_rest(&setup)), (5, 4, true));
+}
+
+#[test]
+fn member_that_is_not_ready_stops_the_shrink_where_pods_are_probed() {
+    for probed in [false, true] {
+        let setup = Setup { probed, ..Setup::new(3, 0) };
+        let mut state = State { replicas: 2, ..State::first(&setup) };
+        state.members[1].frozen = true;
+        let deletes = |(step, _): &(Step, State)| *step == Step::Delete(2);
+        assert_eq!(step::of_the_system(&state, &setup).iter().any(deletes), !probed);
+    }
 }
 
 #[test]
