@@ -4,15 +4,24 @@
 //! Between the write and the operator's act a failover may bring the leader back. The operator then
 //! asks Patroni once, for ordinal 0, and deletes the leader all the same (`preScaleDown`,
 //! pkg/cluster/resources.go).
+//!
+//! A switchover takes seconds, and the operator may act in any of them. So the count is set back
+//! first, the leader moves, and the count is written again. The operator queues one update of a
+//! cluster: a later one takes the place of one that waits (`queueClusterEvent`,
+//! pkg/controller/postgresql.go: the key is the kind of event and the uid). An operator that has not
+//! taken the first update out of its queue then removes nothing. One that has, acts on it whatever is
+//! written later. Such an operator has set the status to `Updating`. The leader then moves at once.
 
 use kube::api::{Patch, PatchParams};
 use pgscale_guard::postgresql::Postgresql;
 use pgscale_guard::read::AskWhom;
 use pgscale_guard::{Change, Facts};
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 use crate::error::chain;
 use crate::execute::switchover::{Lead, move_leader};
+use crate::execute::waiting::Waiting;
 use crate::plan::{FIELD_MANAGER, LeaderMove, judge};
 use crate::session::Session;
 
@@ -38,8 +47,11 @@ pub(crate) struct Written {
 /// The end of a recovery.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Recovered {
-    /// The leader is on a member that stays.
+    /// The leader is on a member that stays, and the count is written.
     Moved(Lead),
+    /// The leader is on a member that stays. The count is the one of before, and was not written
+    /// again, for these reasons.
+    Held(Lead, Vec<String>),
     /// No member could take over, for these reasons. The count is the one of before.
     Restored(Vec<String>, OperatorWas),
     /// Nothing was done, for these reasons.
@@ -73,10 +85,20 @@ pub(crate) async fn recover(
     }
     let mut reasons = Vec::new();
     match leader_move {
-        Some(wanted) => match move_again(session, &facts, wanted).await {
-            Ok(lead) => return Recovered::Moved(lead),
-            Err(why) => reasons.push(why),
-        },
+        Some(wanted) => {
+            let held = hold(session, written).await;
+            match move_again(session, &facts, wanted).await {
+                Ok(lead) if held => {
+                    return match write_again(session, written).await {
+                        Ok(()) => Recovered::Moved(lead),
+                        Err(why) => Recovered::Held(lead, why),
+                    };
+                }
+                Ok(lead) => return Recovered::Moved(lead),
+                Err(why) if held => return Recovered::Restored(vec![why], OperatorWas::Idle),
+                Err(why) => reasons.push(why),
+            }
+        }
         None if !facts.leader_condemned() => return Recovered::Not(Vec::new()),
         None => {
             let denials = verdict.denials();
@@ -89,6 +111,70 @@ pub(crate) async fn recover(
             reasons.push(format!("numberOfInstances stays {}: {why}", written.count));
             Recovered::Not(reasons)
         }
+    }
+}
+
+/// Sets the count back for the time of a switchover, where the operator has not begun to act.
+/// Returns whether it did.
+async fn hold(session: &Session, written: &Written) -> bool {
+    let read = session.reader.cluster(&written.namespace, &written.name).await;
+    if !read.is_ok_and(|cluster| cluster.status.as_deref() != Some("Updating")) {
+        return false;
+    }
+    let held = restore(session, written).await.is_ok();
+    if held {
+        let count = written.before;
+        session.out.note(&format!("numberOfInstances is {count} until the leader has moved"));
+    }
+    held
+}
+
+/// Writes the count again after it was held, as soon as the replicas follow the new leader and the
+/// rules admit it.
+///
+/// # Errors
+/// The reasons for which the count stays the one of before.
+async fn write_again(session: &Session, written: &Written) -> Result<(), Vec<String>> {
+    let Written { namespace, name, uid, count, before } = written;
+    let deadline = session.pace.by(session.pace.follow);
+    let mut waiting = Waiting::begin(session);
+    loop {
+        let missing = match session.reader.cluster(namespace, name).await {
+            Err(error) => vec![error.to_string()],
+            Ok(cluster) => {
+                ours(&cluster, written, *before).map_err(|why| vec![why])?;
+                let version = cluster.resource_version.clone();
+                let change = Change::of_count(cluster, *count);
+                let (facts, policies) = session.facts(change, AskWhom::All).await;
+                session.show_warnings();
+                let (leader_move, verdict) = judge(&facts, &policies, None);
+                let denials = verdict.denials().map(|it| format!("{}: {}", it.rule, it.message));
+                let mut missing: Vec<String> = denials.collect();
+                if let Some(wanted) = leader_move {
+                    missing.push(format!("{} leads", wanted.from));
+                } else if facts.leader_name().is_none() {
+                    missing.push("no member leads".to_owned());
+                }
+                if missing.is_empty() {
+                    let patch = json!({"metadata": {"resourceVersion": version, "uid": uid},
+                        "spec": {"numberOfInstances": count}});
+                    match patch_count(session, written, &patch, *count).await {
+                        Ok(true) => {
+                            session.out.note(&format!("numberOfInstances is {count} again"));
+                            return Ok(());
+                        }
+                        Ok(false) => missing.push("another writer came first".to_owned()),
+                        Err(why) => missing.push(why),
+                    }
+                }
+                missing
+            }
+        };
+        if Instant::now() >= deadline {
+            return Err(missing);
+        }
+        waiting.tell(&missing.join("; "));
+        sleep(session.pace.poll).await;
     }
 }
 
@@ -114,7 +200,7 @@ pub(crate) async fn restore(session: &Session, written: &Written) -> Result<Oper
     for _ in 0..CONFLICTS {
         let read = session.reader.cluster(namespace, name).await;
         let cluster = read.map_err(|error| error.to_string())?;
-        ours(&cluster, written)?;
+        ours(&cluster, written, *count)?;
         let version = cluster.resource_version.clone();
         let operator = match cluster.status.as_deref() {
             Some("Updating") => OperatorWas::AtWork,
@@ -130,31 +216,45 @@ pub(crate) async fn restore(session: &Session, written: &Written) -> Result<Oper
         }
         let patch = json!({"metadata": {"resourceVersion": version, "uid": uid},
             "spec": {"numberOfInstances": before}});
-        let params =
-            PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let sent =
-            session.clusters(namespace).patch(name, &params, &Patch::Merge(&patch)).await.map(drop);
-        session.show_warnings();
-        match sent {
-            Ok(()) => return Ok(operator),
-            Err(kube::Error::Api(status)) if status.is_conflict() => {}
-            // An answer that was lost is no answer: the object shows whether the write arrived.
-            Err(error) => {
-                let read = session.reader.cluster(namespace, name).await;
-                if read.is_ok_and(|now| now.uid == *uid && now.instances == Some(*before)) {
-                    return Ok(operator);
-                }
-                return Err(chain(&error));
-            }
+        if patch_count(session, written, &patch, *before).await? {
+            return Ok(operator);
         }
     }
     Err(format!("another writer keeps changing the object: {CONFLICTS} attempts conflicted"))
 }
 
-/// Checks that the present count is the one that this program wrote, and that no other writer wrote
-/// the same.
-fn ours(cluster: &Postgresql, written: &Written) -> Result<(), String> {
-    if cluster.uid != written.uid || cluster.instances != Some(written.count) {
+/// Sends a patch that sets `count`. Returns whether it is stored: a conflict means that another
+/// writer came first.
+///
+/// # Errors
+/// The reason for which it is not.
+async fn patch_count(
+    session: &Session,
+    written: &Written,
+    patch: &Value,
+    count: i64,
+) -> Result<bool, String> {
+    let Written { namespace, name, uid, .. } = written;
+    let params =
+        PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let sent = session.clusters(namespace).patch(name, &params, &Patch::Merge(patch)).await;
+    session.show_warnings();
+    match sent {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.is_conflict() => Ok(false),
+        // An answer that was lost is no answer: the object shows whether the write arrived.
+        Err(error) => {
+            let read = session.reader.cluster(namespace, name).await;
+            let arrived = read.is_ok_and(|now| now.uid == *uid && now.instances == Some(count));
+            if arrived { Ok(true) } else { Err(chain(&error)) }
+        }
+    }
+}
+
+/// Checks that the present count is `count`, that this program wrote it, and that no other writer
+/// wrote the same.
+fn ours(cluster: &Postgresql, written: &Written, count: i64) -> Result<(), String> {
+    if cluster.uid != written.uid || cluster.instances != Some(count) {
         return Err("another writer has changed it".to_owned());
     }
     let mut writers = cluster.count_managers.iter().map(|(manager, ..)| manager.as_str());

@@ -7,6 +7,7 @@ use super::unacted::again;
 use super::{Snapshot, Watch};
 use crate::error::{Failure, Kind};
 use crate::execute::recover::{OperatorWas, Recovered, Written, recover};
+use crate::execute::switchover::Lead;
 
 impl Watch<'_> {
     /// Reports a leader that is to be removed. Where this run wrote the count, moves the leader
@@ -49,6 +50,7 @@ impl Watch<'_> {
                 self.condemned = None;
                 None
             }
+            Recovered::Held(lead, reasons) => Some(self.held(&lead, before, reasons)),
             Recovered::Restored(reasons, operator) => {
                 Some(self.restored(&leader, before, reasons, operator))
             }
@@ -65,6 +67,23 @@ impl Watch<'_> {
                 None
             }
         }
+    }
+
+    fn held(&self, lead: &Lead, before: i64, reasons: Vec<String>) -> Failure {
+        let goal = self.goal;
+        let moved = lead.switchover().map_or_else(String::new, |(made, _)| {
+            format!("the leader was moved again from {} to {}, and ", made.from, made.to)
+        });
+        let message = format!(
+            "{moved}numberOfInstances of postgresql {}/{} was set back to {before} meanwhile and could \
+             not be written again; no member is removed",
+            goal.namespace, goal.name
+        );
+        let lines = reasons.into_iter().map(pgscale_guard::remedy::Line::Text);
+        Failure::new(Kind::NotAsPlanned, message)
+            .with(lines)
+            .hint_to("see what ails the members", self.status())
+            .hint_to("when that is mended", again(self.session, goal))
     }
 
     fn restored(

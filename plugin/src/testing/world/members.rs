@@ -106,6 +106,12 @@ impl State {
             self.frozen = candidate.parse().ok();
             return Ok(RestResponse { status: 503, body: "Switchover failed".to_owned() });
         }
+        if self.mishap == Some(Mishap::LeadReturns) && self.declared < self.replicas {
+            // The operator deletes the leader while Patroni switches over.
+            self.replicas = self.declared;
+            self.members = self.declared;
+            return Ok(RestResponse { status: 503, body: "Switchover failed".to_owned() });
+        }
         self.leader = match self.mishap {
             Some(Mishap::AnotherTakesOver) => 1,
             _ => candidate.parse().unwrap(),
@@ -113,7 +119,7 @@ impl State {
         if self.mishap == Some(Mishap::NewLeaderFreezes) {
             self.frozen = Some(self.leader);
         }
-        if self.mishap == Some(Mishap::LeadReturns) && self.declared < self.replicas {
+        if self.mishap == Some(Mishap::LeadReturnsLate) && self.declared < self.replicas {
             self.replicas = self.declared;
             self.members = self.declared;
         }
@@ -122,7 +128,7 @@ impl State {
             self.declared = count;
             self.version += 1;
         }
-        if self.mishap == Some(Mishap::FrozenDuringSwitchover) {
+        if matches!(self.mishap, Some(Mishap::FrozenDuringSwitchover | Mishap::LeadReturnsFrozen)) {
             self.policies.push(policy(
                 "audit",
                 &json!({"freeze": {"from": "2020-01-01T00:00:00Z", "until": "2099-01-01T00:00:00Z",

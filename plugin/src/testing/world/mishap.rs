@@ -21,10 +21,15 @@ pub(crate) enum Mishap {
     UpdateDropped,
     /// The operator acts on the count after this number of reads of the cluster.
     ActsLate(u32),
-    /// The operator has not acted yet when a failover brings the lead to the last member. It acts as
-    /// soon as the lead has moved again.
+    /// The operator has not acted yet when a failover brings the lead to the last member. It acts on
+    /// the count that is there while the lead moves again, and on every later one.
     LeadReturns,
-    /// The same, and no kept member can take over.
+    /// The same, but the operator has begun to act, and its status says so. It acts as soon as the
+    /// lead has moved again.
+    LeadReturnsLate,
+    /// The same as `LeadReturns`, and a policy freezes the count while the leader moves again.
+    LeadReturnsFrozen,
+    /// The same as `LeadReturns`, and no kept member can take over.
     LeadReturnsForGood,
     /// The leader's pod is deleted while the checkpoint is written: no member holds the lock.
     LeaderGoneAtCheckpoint,

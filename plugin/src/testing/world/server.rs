@@ -86,6 +86,9 @@ impl State {
                     "fieldsV1": {"f:spec": {"f:numberOfInstances": {}}}})
             })
             .collect();
+        if self.mishap == Some(Mishap::LeadReturnsLate) && self.declared < self.replicas {
+            object["status"] = json!({"PostgresClusterStatus": "Updating"});
+        }
         object
     }
 
@@ -163,10 +166,22 @@ impl State {
         if matches!(mishap, Some(Mishap::UpdateDropped | Mishap::ActsLate(_))) {
             return Ok(respond(200, &self.object()));
         }
-        if matches!(mishap, Some(Mishap::LeadReturns | Mishap::LeadReturnsForGood)) {
-            if self.declared < self.replicas {
+        if matches!(
+            mishap,
+            Some(
+                Mishap::LeadReturns
+                    | Mishap::LeadReturnsLate
+                    | Mishap::LeadReturnsFrozen
+                    | Mishap::LeadReturnsForGood
+            )
+        ) {
+            let first = self.writes.iter().filter(|it| it["spec"].is_object()).count() <= 1;
+            if self.declared < self.replicas && first {
                 self.leader = self.members - 1;
                 self.timeline += 1;
+            } else if self.declared < self.replicas {
+                self.replicas = self.declared;
+                self.members = self.declared;
             }
             if mishap == Some(Mishap::LeadReturnsForGood) {
                 self.stalled = (0..self.declared).collect();
