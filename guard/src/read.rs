@@ -11,7 +11,6 @@ use futures::FutureExt as _;
 use futures::future::OptionFuture;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::change::Change;
@@ -19,13 +18,14 @@ use crate::facts::{Capacity, Facts, Seen};
 use crate::operator::{Account, Operator};
 use crate::overrides::{Overrides, ScaleOverride};
 use crate::policy::Policies;
-use crate::postgresql::{GROUP, KIND, PLURAL, Postgresql, VERSION};
+use crate::postgresql::Postgresql;
 use crate::rules::may_shrink;
 
 mod address;
 mod ask;
 mod capacity;
 mod carried_out;
+mod clusters;
 mod fetch;
 #[cfg(test)]
 mod matrix;
@@ -52,7 +52,7 @@ pub use rest::{Address, Direct, MemberClient, RestRequest, RestResponse, exchang
 pub use shared::{Age, Moment, Observe, Served, Shared, Sharing};
 
 use capacity::Needed;
-use fetch::{Kind, Objects};
+use fetch::Objects;
 use workload::{silent_members_nodes, workload};
 
 /// The time that the objects leave for the members: a second to answer, and a reserve.
@@ -114,41 +114,6 @@ pub enum AskWhom {
 }
 
 impl Reader {
-    /// Reads the cluster itself.
-    ///
-    /// # Errors
-    /// It does not exist, the permission is missing, the API server does not answer, or the object
-    /// is malformed.
-    pub async fn cluster(&self, namespace: &str, name: &str) -> Result<Postgresql, ReadError> {
-        let kind = Kind::foreign(GROUP, VERSION, KIND, PLURAL, Some(namespace));
-        let object: Value = self.objects(self.deadline).try_get(&kind, name).await?;
-        cluster_of(&object)
-    }
-
-    /// Returns the JSON of a cluster as the API server sends it, for callers that limit their
-    /// decoding.
-    ///
-    /// # Errors
-    /// It does not exist, the permission is missing, or the API server does not answer.
-    pub async fn cluster_text(&self, namespace: &str, name: &str) -> Result<String, ReadError> {
-        let kind = Kind::foreign(GROUP, VERSION, KIND, PLURAL, Some(namespace));
-        self.objects(self.deadline).try_get_text(&kind, name).await
-    }
-
-    /// Reads the clusters of a namespace, or of all for `None`, that match a label selector.
-    ///
-    /// # Errors
-    /// The permission is missing, the API server does not answer, or one of them is malformed.
-    pub async fn clusters(
-        &self,
-        namespace: Option<&str>,
-        selector: Option<&str>,
-    ) -> Result<Vec<Postgresql>, ReadError> {
-        let kind = Kind::foreign(GROUP, VERSION, KIND, PLURAL, namespace);
-        let objects: Vec<Value> = self.objects(self.deadline).try_list(&kind, selector).await?;
-        objects.iter().map(cluster_of).collect()
-    }
-
     /// Reads the overrides that name a cluster.
     ///
     /// Without the CRD there are none. A failure is recorded in [`Overrides::unreadable`].
@@ -179,6 +144,11 @@ impl Reader {
     /// Reads everything that the rules look at: the objects, in parallel, then the members that
     /// `ask` names.
     pub async fn facts(&self, change: Change, ask: AskWhom) -> Facts {
+        // Boxed: the state between all these answers would make every caller's future large.
+        self.read_facts(change, ask).boxed().await
+    }
+
+    async fn read_facts(&self, change: Change, ask: AskWhom) -> Facts {
         let now = (self.clock)();
         let until = Instant::now() + self.deadline;
         let may_ask = ask == AskWhom::All || change.old.is_some();
@@ -186,7 +156,6 @@ impl Reader {
         let objects = self.objects(self.deadline.saturating_sub(kept_back));
         let cluster = &change.new;
 
-        // Boxed: the state between all these answers would make every caller's future large.
         let operators = &self.operators;
         let lasting = objects.lasting();
         let operator = operator::operator(&lasting, operators, cluster).boxed().shared();
@@ -259,27 +228,11 @@ impl Reader {
     }
 }
 
-fn cluster_of(object: &Value) -> Result<Postgresql, ReadError> {
-    Postgresql::of(object).map_err(|source| {
-        let part = |name: &str| {
-            object
-                .pointer(&format!("/metadata/{name}"))
-                .and_then(Value::as_str)
-                .unwrap_or("?")
-                .to_owned()
-        };
-        ReadError::Malformed {
-            object: format!("{PLURAL} {}/{}", part("namespace"), part("name")),
-            source,
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::facts::Live;

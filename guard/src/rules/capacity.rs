@@ -44,7 +44,7 @@ class are judged only where the claims name their class. Pods that are replaced 
 reshapes them are not counted. Services, secrets and the pooler are not counted: they do not grow with the
 instances.
 
-A repair of members that run is only warned of: it asks for no pod that the StatefulSet does not ask for, or
+A repair of members that run gets only a warning: it asks for no pod that the StatefulSet does not ask for, or
 it keeps the leader, and a refusal would cost members that are there. Where none runs, as at zero, nothing
 excuses it.
 

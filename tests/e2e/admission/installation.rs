@@ -72,7 +72,10 @@ async fn certificate(ctx: TestCtx) -> Result<()> {
             judged("without the Secret").await?;
             let kept = webhook.kept("ca.crt").await;
             Ok(match kept {
-                Ok(kept) if !known.contains(&kept) => Attempt::Done(known.push(kept)),
+                Ok(kept) if !known.contains(&kept) => {
+                    known.push(kept);
+                    Attempt::Done(())
+                }
                 other => Attempt::NotYet(format!("{:?}", other.err())),
             })
         })

@@ -41,7 +41,7 @@ impl Early {
         let fresh = aged(Age::Since(deadlines.arrived));
         let operators = match &reader.operators {
             Operators::Known(known) => Operators::Known(known.since(deadlines.arrived)),
-            other => other.clone(),
+            other @ (Operators::Listed | Operators::Named { .. }) => other.clone(),
         };
         Self {
             certain: aged(Age::Unchanged(deadlines.arrived)),
