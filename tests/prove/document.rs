@@ -9,6 +9,8 @@ use pgscale_tests::proof::Outcome;
 use pgscale_tests::proof::random_walk::Walked;
 use pgscale_tests::{python, tools};
 
+use crate::searched::Searched;
+
 /// The lines around the generated part of the document.
 pub(crate) const MARKERS: (&str, &str) = (
     "<!-- written by `cargo run -p pgscale-tests --bin prove`: begin -->",
@@ -37,6 +39,7 @@ struct Outcomes {
     staged: Vec<Row>,
     lost: Vec<Row>,
     walked: Vec<(&'static str, Walked)>,
+    searched: Option<Searched>,
 }
 
 impl Proof {
@@ -55,6 +58,11 @@ impl Proof {
         self.outcomes().walked.push((words, walked));
     }
 
+    /// Adds the search of the model.
+    pub(crate) fn searched(&self, searched: Searched) {
+        self.outcomes().searched = Some(searched);
+    }
+
     /// Returns the outcomes in Markdown.
     pub(crate) fn text(&self) -> String {
         let outcomes = self.outcomes();
@@ -62,6 +70,9 @@ impl Proof {
         table(&mut text, "From five members to two", &outcomes.staged);
         table(&mut text, "Losses by a plain edit, a tenant or a slip", &outcomes.lost);
         walks(&mut text, &outcomes.walked);
+        if let Some(searched) = &outcomes.searched {
+            model(&mut text, searched);
+        }
         text
     }
 
@@ -117,4 +128,24 @@ fn walks(text: &mut String, walks: &[(&'static str, Walked)]) {
             record.longest_gap.as_secs_f64()
         );
     }
+}
+
+fn model(text: &mut String, searched: &Searched) {
+    let Searched { summary, took } = searched;
+    let found = &summary.exhaustive;
+    _ = write!(
+        text,
+        "\n### The model, searched\n\n\
+         | runs | states | steps | verdicts | random walks | failovers that landed on a removed ordinal | limits met | rules broken | time |\n\
+         |---|---|---|---|---|---|---|---|---|\n\
+         | {} | {} | {} | {} | {} | {} | {} | 0 | {} |\n",
+        summary.runs,
+        found.states,
+        found.steps,
+        found.verdicts,
+        summary.walks,
+        found.landed,
+        summary.limits.count(),
+        brief(*took),
+    );
 }

@@ -8,6 +8,7 @@
 mod alone;
 mod document;
 mod losses;
+mod searched;
 mod stages;
 
 use std::env;
@@ -66,10 +67,19 @@ fn run() -> Result<ExitCode> {
 }
 
 fn outside(args: &Args) -> Result<ExitCode> {
-    let names: Vec<_> = selected(args, &Arc::default()).iter().map(|case| case.name).collect();
+    let parts = selected(args, &Arc::default());
+    let model = wanted(args, searched::NAME).then_some(searched::NAME);
+    let names: Vec<_> = model.into_iter().chain(parts.iter().map(|case| case.name)).collect();
     ensure!(!names.is_empty(), "no part is called like this; --list shows their names");
     if args.list {
         names.into_iter().for_each(say);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if parts.is_empty() {
+        // The model alone needs no bed.
+        let proof = Proof::default();
+        searched::search(&proof)?;
+        conclude(args, &proof)?;
         return Ok(ExitCode::SUCCESS);
     }
     let supplies = Supplies::provision()?;
@@ -90,6 +100,13 @@ fn inside(args: &Args) -> Result<ExitCode> {
     let all = parts.len();
     let start = Instant::now();
     let mut failures = Vec::new();
+    if wanted(args, searched::NAME) {
+        say(&format!("[beside {all}, {}] {}", brief(start.elapsed()), searched::NAME));
+        if let Err(error) = searched::search(&proof) {
+            say(&format!("  failed: {error:#}"));
+            failures.push(searched::NAME);
+        }
+    }
     for (number, part) in parts.into_iter().enumerate() {
         let name = part.name;
         say(&format!("[{} of {all}, {}] {name}", number + 1, brief(start.elapsed())));
@@ -98,6 +115,16 @@ fn inside(args: &Args) -> Result<ExitCode> {
             failures.push(name);
         }
     }
+    if !failures.is_empty() {
+        say(&format!("\n{}", proof.text()));
+    }
+    ensure!(failures.is_empty(), "nothing is written, because these failed: {failures:?}");
+    conclude(args, &proof)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what was shown, and writes it where the arguments say so.
+fn conclude(args: &Args, proof: &Proof) -> Result<()> {
     let text = proof.text();
     say(&format!("\n{text}"));
     let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/proof.md");
@@ -106,12 +133,16 @@ fn inside(args: &Args) -> Result<ExitCode> {
         (None, None) => Some(whole),
         (None, Some(_)) => None,
     };
-    ensure!(failures.is_empty(), "nothing was written, because these failed: {failures:?}");
     if let Some(file) = file {
         page::write(&file, document::MARKERS, &text)?;
         say(&format!("{} is written", file.display()));
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
+}
+
+/// Returns whether the arguments select the part with this name.
+fn wanted(args: &Args, name: &str) -> bool {
+    args.only.as_ref().is_none_or(|filter| name.contains(filter))
 }
 
 /// Returns the parts that the arguments select. They enter their outcomes into `proof`.
@@ -119,7 +150,7 @@ fn selected(args: &Args, proof: &Arc<Proof>) -> Vec<Case> {
     let mut parts = stages::parts(proof);
     parts.extend(losses::parts(proof));
     parts.extend(walks(args, proof));
-    parts.retain(|part| args.only.as_ref().is_none_or(|filter| part.name.contains(filter)));
+    parts.retain(|part| wanted(args, part.name));
     parts
 }
 
