@@ -78,9 +78,10 @@ async fn come_and_go(ctx: TestCtx) -> Result<()> {
     let next = Authority::new()?;
     replicas.register(&[&replicas.authority, &next]).await?;
     sleep(SEEN).await;
+    let served = [first.certificates().await?, second.certificates().await?];
     replicas.sign(&next)?;
-    for replica in [&first, &second] {
-        replica.serves_another_certificate().await?;
+    for (replica, served) in [&first, &second].into_iter().zip(served) {
+        replica.serves_another_certificate(served).await?;
     }
     replicas.register(&[&next]).await?;
     replicas.authority = next;
@@ -284,18 +285,21 @@ impl Replica {
         Ok(())
     }
 
-    async fn serves_another_certificate(&self) -> Result<()> {
+    async fn serves_another_certificate(&self, served: u64) -> Result<()> {
         until("another certificate to be served", SOON, async || {
-            let text = rest::text(self.metrics, "/metrics").await?;
-            let line = "pgscale_certificate_reloads_total{result=\"ok\"} ";
-            let count = text.lines().find_map(|found| found.strip_prefix(line)).unwrap_or("none");
-            Ok(if matches!(count, "0" | "none") {
-                Attempt::NotYet(count.to_owned())
-            } else {
-                Attempt::Done(())
-            })
+            let count = self.certificates().await?;
+            let more = count > served;
+            Ok(if more { Attempt::Done(()) } else { Attempt::NotYet(count.to_string()) })
         })
         .await
+    }
+
+    /// Returns how many certificates it has served so far, the first one included.
+    async fn certificates(&self) -> Result<u64> {
+        let text = rest::text(self.metrics, "/metrics").await?;
+        let line = "pgscale_certificate_reloads_total{result=\"ok\"} ";
+        let count = text.lines().find_map(|found| found.strip_prefix(line));
+        count.context("no counter of certificates")?.parse().context("no number of certificates")
     }
 }
 
