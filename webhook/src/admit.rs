@@ -383,7 +383,7 @@ impl Admission {
             ask: Arc::clone(&self.ask),
             deadline: deadlines.time_to_read(),
             breadth: ReadScope::Review,
-            operators: Operators::Known(self.operators.clone()),
+            operators: Operators::Known(self.operators.since(deadlines.arrived)),
             clock: machine_time,
             sharing: Some(self.shared.aged(Age::Since(deadlines.arrived))),
         }

@@ -38,15 +38,15 @@ impl Early {
             let sharing = reader.sharing.as_ref().map(|sharing| sharing.aged(age));
             Reader { sharing, ..reader.clone() }
         };
-        let fresh = aged(Age::Since(deadlines.arrived));
+        let recent = aged(Age::Recent);
         let operators = match &reader.operators {
-            Operators::Known(known) => Operators::Known(known.since(deadlines.arrived)),
+            Operators::Known(known) => Operators::Known(known.recent()),
             other @ (Operators::Listed | Operators::Named { .. }) => other.clone(),
         };
         Self {
             certain: aged(Age::Unchanged(deadlines.arrived)),
-            fresh: Reader { operators, ..fresh },
-            recent: aged(Age::Recent),
+            fresh: aged(Age::Since(deadlines.arrived)),
+            recent: Reader { operators, ..recent },
         }
     }
 

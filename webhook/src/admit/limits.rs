@@ -27,7 +27,7 @@ use tokio::time::{Instant, timeout_at};
 use super::budget::VALUES;
 use crate::metrics::Metrics;
 
-/// The most reviews that are worked on at the same time. Each makes up to 8 requests in parallel.
+/// The most reviews that are worked on at the same time. Each makes up to 10 requests.
 const WORKING: usize = 16;
 /// The most reviews that are in memory, those included that wait for members only.
 const HELD: usize = 128;

@@ -1,9 +1,9 @@
 //! The operators that a process has found, for many changes.
 //!
 //! A review that read them itself would cost four requests, and without a list of accounts the
-//! Deployments of the whole Kubernetes cluster. So reviews share what is at most [`MAX_AGE`] old. An
-//! operator reads its settings once, when it starts, so a second changes nothing about what it
-//! does. What could not be read is never kept.
+//! Deployments of the whole Kubernetes cluster. So reviews share the Deployments that are at most
+//! [`MAX_AGE`] old. Their settings are read again for each review that is not refused before: an
+//! operator that starts a second later has the new ones. What could not be read is never kept.
 //!
 //! Without a list of accounts the operator is the only Deployment that may be one. A task lists the
 //! Deployments of all namespaces every few seconds, and reviews read by name what it found.
@@ -65,6 +65,7 @@ struct Look {
     began: Instant,
     moment: Moment,
     accounts: Arc<Vec<Account>>,
+    deployments: Arc<Vec<Deployment>>,
     found: Arc<Found>,
 }
 
@@ -86,6 +87,15 @@ impl PartialEq for KnownOperators {
 
 impl Eq for KnownOperators {}
 
+impl Look {
+    /// Reads the settings of the same Deployments again.
+    async fn again(&self, objects: &Objects) -> Self {
+        let moment = Moment::now();
+        let found = Found::of(objects, &self.deployments, None).await;
+        Self { moment, found: Arc::new(found), ..self.clone() }
+    }
+}
+
 impl KnownOperators {
     /// Searches for operators every few seconds where the platform lists no accounts, and never
     /// ends.
@@ -104,11 +114,17 @@ impl KnownOperators {
         }
     }
 
-    /// Returns the same operators for a reader that takes no look from before this moment. Readers
-    /// that wait together share one.
+    /// Returns the same operators for a reader that takes no settings from before this moment, and
+    /// Deployments that are at most [`MAX_AGE`] old. Readers that wait together share one look.
     #[must_use]
     pub fn since(&self, moment: Moment) -> Self {
         Self { since: Some(moment), ..self.clone() }
+    }
+
+    /// Returns the same operators for a reader that takes any look of the last second, for a guess.
+    #[must_use]
+    pub fn recent(&self) -> Self {
+        Self { since: None, ..self.clone() }
     }
 
     /// Returns the operators.
@@ -138,7 +154,10 @@ impl KnownOperators {
         if let Some(look) = held.as_ref().filter(recent) {
             return Ok(look.clone());
         }
-        let look = self.take_look(objects).await?;
+        let look = match held.as_ref().filter(|look| look.began.elapsed() <= MAX_AGE) {
+            Some(look) => look.again(objects).await,
+            None => self.take_look(objects).await?,
+        };
         let first = look.found.operators.iter().find_map(|(_, operator)| operator.as_ref().ok());
         if let Some(first) = first {
             let mut last = self.shared.last.write().unwrap_or_else(PoisonError::into_inner);
@@ -158,7 +177,8 @@ impl KnownOperators {
             (deployments.iter().map(account).collect(), deployments)
         };
         let found = Found::of(objects, &deployments, None).await;
-        Ok(Look { began, moment, accounts: Arc::new(accounts), found: Arc::new(found) })
+        let (accounts, deployments) = (Arc::new(accounts), Arc::new(deployments));
+        Ok(Look { began, moment, accounts, deployments, found: Arc::new(found) })
     }
 
     /// Returns the Deployments of the only possible operator, by the last search.
