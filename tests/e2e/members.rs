@@ -281,6 +281,9 @@ async fn in_config_maps(ctx: &TestCtx) -> Result<()> {
 async fn lost_node(ctx: &TestCtx, cluster: &Cluster) -> Result<()> {
     cluster.move_leader_to(0).await?;
     let faulty = FaultyMember { ctx, cluster, pod: cluster.pod_name(2) };
+    // Just after a move of the leader a probe may have failed, and the kubelet has reported it.
+    let (restarts, _) = faulty.container().await?;
+    faulty.is_reported(restarts, true).await?;
     faulty.stage(Fault::NodeLost).await?;
     ensure!(faulty.container().await?.1, "the kubelet reported for a lost node");
     faulty.node_is_ready("Unknown").await?;
