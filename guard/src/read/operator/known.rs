@@ -115,7 +115,7 @@ impl KnownOperators {
     }
 
     /// Returns the same operators for a reader that takes no settings from before this moment, and
-    /// Deployments that are at most [`MAX_AGE`] old. Readers that wait together share one look.
+    /// Deployments that are at most a second old. Readers that wait together share one look.
     #[must_use]
     pub fn since(&self, moment: Moment) -> Self {
         Self { since: Some(moment), ..self.clone() }
