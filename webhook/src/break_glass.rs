@@ -7,12 +7,13 @@
 //! stand in the way here.
 
 use k8s_openapi::api::admissionregistration::v1::{
-    MatchCondition, MatchResources, NamedRuleWithOperations, ValidatingAdmissionPolicy,
-    ValidatingAdmissionPolicyBinding, ValidatingAdmissionPolicyBindingSpec,
-    ValidatingAdmissionPolicySpec, Validation, Variable,
+    MatchCondition, NamedRuleWithOperations, ValidatingAdmissionPolicy,
+    ValidatingAdmissionPolicyBinding, ValidatingAdmissionPolicySpec, Validation, Variable,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use pgscale_guard::postgresql::{GROUP, PLURAL, VERSION};
+
+use crate::api_policy::{self, matching};
 
 /// The group whose writes pass unjudged, for when the webhook is down or wrong.
 ///
@@ -38,16 +39,7 @@ pub(crate) fn policy() -> ValidatingAdmissionPolicy {
     };
     let spec = ValidatingAdmissionPolicySpec {
         failure_policy: Some("Ignore".to_owned()),
-        match_constraints: Some(MatchResources {
-            match_policy: Some("Equivalent".to_owned()),
-            // Both selectors are spelled as the API server completes them. Server-side apply owns
-            // this part as a whole, so a field that is left out would be a conflict for the next
-            // program that applies the same.
-            namespace_selector: Some(LabelSelector::default()),
-            object_selector: Some(LabelSelector::default()),
-            resource_rules: Some(vec![writes]),
-            ..MatchResources::default()
-        }),
+        match_constraints: Some(matching(writes, LabelSelector::default())),
         match_conditions: Some(vec![MatchCondition {
             name: "break-glass".to_owned(),
             expression: in_break_glass(),
@@ -65,17 +57,12 @@ pub(crate) fn policy() -> ValidatingAdmissionPolicy {
         }]),
         ..ValidatingAdmissionPolicySpec::default()
     };
-    ValidatingAdmissionPolicy { metadata: named(), spec: Some(spec), ..Default::default() }
+    api_policy::policy(NAME, spec)
 }
 
 /// Returns the binding that puts the policy in force in all namespaces.
 pub(crate) fn binding() -> ValidatingAdmissionPolicyBinding {
-    let spec = ValidatingAdmissionPolicyBindingSpec {
-        policy_name: NAME.to_owned(),
-        validation_actions: vec!["Warn".to_owned(), "Audit".to_owned()],
-        ..ValidatingAdmissionPolicyBindingSpec::default()
-    };
-    ValidatingAdmissionPolicyBinding { metadata: named(), spec }
+    api_policy::binding(NAME, &["Warn", "Audit"], None)
 }
 
 /// Returns the variables with the counts before and after the write.
@@ -106,10 +93,6 @@ fn message() -> String {
         "'break glass: ' + {user} + ' wrote postgresql ' + {cluster} + ' (' + request.operation + '), ' \
          + {counts} + '; pgscale did not judge it'"
     )
-}
-
-fn named() -> ObjectMeta {
-    ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() }
 }
 
 #[cfg(test)]

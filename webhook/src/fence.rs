@@ -12,12 +12,12 @@
 //! registration.
 
 use k8s_openapi::api::admissionregistration::v1::{
-    MatchCondition, MatchResources, NamedRuleWithOperations, ParamKind, ParamRef,
-    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
-    ValidatingAdmissionPolicyBindingSpec, ValidatingAdmissionPolicySpec, Validation, Variable,
+    NamedRuleWithOperations, ParamKind, ParamRef, ValidatingAdmissionPolicy,
+    ValidatingAdmissionPolicyBinding, ValidatingAdmissionPolicySpec, Validation, Variable,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
+use crate::api_policy::{self, by_the_webhook, matching, required};
 use crate::registration;
 
 /// Name of the policy and of its binding.
@@ -40,18 +40,8 @@ pub(crate) fn policy(namespace: &str, user: &str) -> ValidatingAdmissionPolicy {
     };
     let spec = ValidatingAdmissionPolicySpec {
         failure_policy: Some("Fail".to_owned()),
-        match_constraints: Some(MatchResources {
-            match_policy: Some("Equivalent".to_owned()),
-            // Both as the API server completes them, as in `break_glass`.
-            namespace_selector: Some(LabelSelector::default()),
-            object_selector: Some(LabelSelector::default()),
-            resource_rules: Some(vec![updates]),
-            ..MatchResources::default()
-        }),
-        match_conditions: Some(vec![MatchCondition {
-            name: "the-webhook-itself".to_owned(),
-            expression: format!("request.userInfo.?username.orValue('') == '{user}'"),
-        }]),
+        match_constraints: Some(matching(updates, LabelSelector::default())),
+        match_conditions: Some(vec![by_the_webhook(user)]),
         param_kind: Some(ParamKind {
             api_version: Some("v1".to_owned()),
             kind: Some("Namespace".to_owned()),
@@ -60,23 +50,18 @@ pub(crate) fn policy(namespace: &str, user: &str) -> ValidatingAdmissionPolicy {
         validations: Some(validations(namespace)),
         ..ValidatingAdmissionPolicySpec::default()
     };
-    ValidatingAdmissionPolicy { metadata: named(), spec: Some(spec), ..Default::default() }
+    api_policy::policy(NAME, spec)
 }
 
 /// Returns the binding that puts the policy in force, with `namespace` as its parameter.
 pub(crate) fn binding(namespace: &str) -> ValidatingAdmissionPolicyBinding {
-    let spec = ValidatingAdmissionPolicyBindingSpec {
-        param_ref: Some(ParamRef {
-            name: Some(namespace.to_owned()),
-            // An account of a Namespace that is gone has no valid token.
-            parameter_not_found_action: Some("Allow".to_owned()),
-            ..ParamRef::default()
-        }),
-        policy_name: NAME.to_owned(),
-        validation_actions: vec!["Deny".to_owned()],
-        ..ValidatingAdmissionPolicyBindingSpec::default()
+    let namespace = ParamRef {
+        name: Some(namespace.to_owned()),
+        // An account of a Namespace that is gone has no valid token.
+        parameter_not_found_action: Some("Allow".to_owned()),
+        ..ParamRef::default()
     };
-    ValidatingAdmissionPolicyBinding { metadata: named(), spec }
+    api_policy::binding(NAME, &["Deny"], Some(namespace))
 }
 
 /// Returns the variables: both objects without their types, the owners before and after, and those
@@ -139,11 +124,9 @@ fn validations(namespace: &str) -> Vec<Validation> {
         (metadata, "no labels, annotations or finalizers"),
         (owners, "no owner but the webhook's own Namespace"),
     ]
-    .map(|(expression, allowed)| Validation {
-        expression,
-        message: Some(format!("pgscale's webhook may write to its registration: {allowed}")),
-        reason: Some("Forbidden".to_owned()),
-        ..Validation::default()
+    .map(|(expression, allowed)| {
+        let message = format!("pgscale's webhook may write to its registration: {allowed}");
+        required(expression, message)
     })
     .into()
 }
@@ -154,10 +137,6 @@ fn same_but(new: &str, old: &str, but: &str) -> String {
         "{new}.all(k, k in {but} || (k in {old} && {new}[k] == {old}[k])) \
          && {old}.all(k, k in {but} || k in {new})"
     )
-}
-
-fn named() -> ObjectMeta {
-    ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() }
 }
 
 #[cfg(test)]

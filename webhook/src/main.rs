@@ -12,6 +12,7 @@ use clap::Parser as _;
 use crate::args::{Arguments, Command, Rbac};
 
 mod admit;
+mod api_policy;
 mod args;
 mod break_glass;
 mod caller;

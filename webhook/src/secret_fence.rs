@@ -9,11 +9,12 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::admissionregistration::v1::{
-    MatchCondition, MatchResources, NamedRuleWithOperations, ValidatingAdmissionPolicy,
-    ValidatingAdmissionPolicyBinding, ValidatingAdmissionPolicyBindingSpec,
-    ValidatingAdmissionPolicySpec, Validation,
+    NamedRuleWithOperations, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+    ValidatingAdmissionPolicySpec,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use crate::api_policy::{self, by_the_webhook, matching, required};
 
 /// Name of the policy and of its binding.
 const NAME: &str = "secret.pgscale.dev";
@@ -30,47 +31,25 @@ pub(crate) fn policy(namespace: &str, user: &str, secret: &str) -> ValidatingAdm
     };
     // The account may make Secrets here alone. Nothing is evaluated in other namespaces.
     let here = ("kubernetes.io/metadata.name".to_owned(), namespace.to_owned());
+    let here =
+        LabelSelector { match_labels: Some(BTreeMap::from([here])), ..LabelSelector::default() };
     let spec = ValidatingAdmissionPolicySpec {
         failure_policy: Some("Fail".to_owned()),
-        match_constraints: Some(MatchResources {
-            match_policy: Some("Equivalent".to_owned()),
-            namespace_selector: Some(LabelSelector {
-                match_labels: Some(BTreeMap::from([here])),
-                ..LabelSelector::default()
-            }),
-            // As the API server completes it, as in `break_glass`.
-            object_selector: Some(LabelSelector::default()),
-            resource_rules: Some(vec![creates]),
-            ..MatchResources::default()
-        }),
-        match_conditions: Some(vec![MatchCondition {
-            name: "the-webhook-itself".to_owned(),
-            expression: format!("request.userInfo.?username.orValue('') == '{user}'"),
-        }]),
-        validations: Some(vec![Validation {
-            expression: format!(
+        match_constraints: Some(matching(creates, here)),
+        match_conditions: Some(vec![by_the_webhook(user)]),
+        validations: Some(vec![required(
+            format!(
                 "object.metadata.?name.orValue('') == '{secret}' \
                  && object.?type.orValue('Opaque') == 'Opaque'"
             ),
-            message: Some(format!("pgscale's webhook may make the Secret {secret} and no other")),
-            reason: Some("Forbidden".to_owned()),
-            ..Validation::default()
-        }]),
+            format!("pgscale's webhook may make the Secret {secret} and no other"),
+        )]),
         ..ValidatingAdmissionPolicySpec::default()
     };
-    ValidatingAdmissionPolicy { metadata: named(), spec: Some(spec), ..Default::default() }
+    api_policy::policy(NAME, spec)
 }
 
 /// Returns the binding that puts the policy in force.
 pub(crate) fn binding() -> ValidatingAdmissionPolicyBinding {
-    let spec = ValidatingAdmissionPolicyBindingSpec {
-        policy_name: NAME.to_owned(),
-        validation_actions: vec!["Deny".to_owned()],
-        ..ValidatingAdmissionPolicyBindingSpec::default()
-    };
-    ValidatingAdmissionPolicyBinding { metadata: named(), spec }
-}
-
-fn named() -> ObjectMeta {
-    ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() }
+    api_policy::binding(NAME, &["Deny"], None)
 }
