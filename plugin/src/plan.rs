@@ -18,6 +18,7 @@ mod commit;
 mod handover;
 mod hash;
 mod judged;
+mod members;
 mod nearest;
 mod resuming;
 
@@ -28,6 +29,8 @@ use handover::another_switchover;
 pub(crate) use handover::{Handover, Wanted, switchover};
 pub(crate) use hash::PlanHash;
 pub(crate) use judged::{Judged, Says, every_rule};
+pub(crate) use members::{SHOWN, claim, describe, unfit};
+use members::{arrivals, coming, leaving, shown};
 pub(crate) use nearest::Nearest;
 
 /// Our name as a writer of fields (`metadata.managedFields`).
@@ -414,64 +417,6 @@ fn why_nobody<'a>(
         };
         Some((member.name.as_str(), why))
     })
-}
-
-fn leaving(facts: &Assessment<'_>, member: &Member) -> Leaving {
-    Leaving {
-        pod: member.name.clone(),
-        role: Role::of(facts, member),
-        state: describe(&facts.health(member)),
-        claim: claim(facts, member.ordinal),
-    }
-}
-
-/// The number of members that a plan names. A count may be as high as the greatest int32.
-pub(crate) const SHOWN: usize = 100;
-
-fn shown(coming: &[Coming]) -> i64 {
-    i64::try_from(coming.len()).unwrap_or(i64::MAX)
-}
-
-/// Returns the number of added members, those included that have no place in the plan's list.
-fn arrivals(facts: &Facts, from: i64, to: i64) -> i64 {
-    let there = facts.all_members().iter().filter(|member| (from..to).contains(&member.ordinal));
-    let there = i64::try_from(there.count()).unwrap_or(i64::MAX);
-    to.saturating_sub(from).max(0).saturating_sub(there)
-}
-
-fn coming(facts: &Facts, ordinal: i64) -> Option<Coming> {
-    let pod = facts.pod_name(ordinal);
-    facts.member(&pod).is_none().then(|| Coming { claim: claim(facts, ordinal), pod })
-}
-
-/// Returns the volume claim of an ordinal.
-pub(crate) fn claim(facts: &Facts, ordinal: i64) -> Option<String> {
-    let claims = facts.claims.known()?;
-    claims.iter().find(|claim| claim.ordinal == ordinal).map(|claim| claim.name.clone())
-}
-
-/// Returns the kept members that are known not to be healthy.
-pub(crate) fn unfit(facts: &Assessment<'_>) -> Vec<Unfit> {
-    facts
-        .survivors()
-        .filter_map(|member| match facts.health(member) {
-            Health::Healthy | Health::Unknown(_) => None,
-            health @ Health::Unhealthy(_) => {
-                Some(Unfit { pod: member.name.clone(), why: describe(&health) })
-            }
-        })
-        .collect()
-}
-
-/// Returns a member's health in words.
-pub(crate) fn describe(health: &Health) -> String {
-    match health {
-        Health::Healthy => "healthy".to_owned(),
-        Health::Unhealthy(problems) => {
-            problems.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-        }
-        Health::Unknown(why) => format!("unknown: {why}"),
-    }
 }
 
 /// Returns the reason for the silence, if members were asked and none answered.

@@ -1,7 +1,7 @@
 //! A leader on a member that is to be removed: reported at once, and mended where this run wrote the
 //! count.
 
-use pgscale_guard::remedy::{Command, Remedy};
+use pgscale_guard::remedy::{Command, Line, Remedy};
 
 use super::unacted::again;
 use super::{Snapshot, Watch};
@@ -79,11 +79,7 @@ impl Watch<'_> {
              not be written again; no member is removed",
             goal.namespace, goal.name
         );
-        let lines = reasons.into_iter().map(pgscale_guard::remedy::Line::Text);
-        Failure::new(Kind::NotAsPlanned, message)
-            .with(lines)
-            .hint_to("see what ails the members", self.status())
-            .hint_to("when that is mended", again(self.session, goal))
+        self.not_as_planned(message, reasons)
     }
 
     fn restored(
@@ -105,11 +101,15 @@ impl Watch<'_> {
              numberOfInstances of postgresql {}/{} is {before} again; {so}",
             goal.namespace, goal.name
         );
-        let lines = reasons.into_iter().map(pgscale_guard::remedy::Line::Text);
+        self.not_as_planned(message, reasons)
+    }
+
+    /// Returns the failure of a change that this run has set back, for these reasons.
+    fn not_as_planned(&self, message: String, reasons: Vec<String>) -> Failure {
         Failure::new(Kind::NotAsPlanned, message)
-            .with(lines)
+            .with(reasons.into_iter().map(Line::Text))
             .hint_to("see what ails the members", self.status())
-            .hint_to("when that is mended", again(self.session, goal))
+            .hint_to("when that is mended", again(self.session, self.goal))
     }
 
     /// Returns the ways out for a leader that is to be removed.
