@@ -131,7 +131,7 @@ pub(crate) async fn open_loop(
     time: Duration,
 ) -> Result<Outcome> {
     ensure!(!shots.is_empty() && rate > 0, "nothing to send");
-    let (sender, mut answers) = mpsc::unbounded_channel();
+    let (sender, answers) = mpsc::unbounded_channel();
     let (target, shots) = (Arc::clone(target), Arc::clone(shots));
     let pause = Duration::from_secs(1) / rate;
     let start = Instant::now();
@@ -149,6 +149,11 @@ pub(crate) async fn open_loop(
             at += pause;
         }
     });
+    gather(answers, start).await
+}
+
+/// Collects the answers until the last sender is gone.
+async fn gather(mut answers: mpsc::UnboundedReceiver<Done>, start: Instant) -> Result<Outcome> {
     let mut outcome = Outcome::new()?;
     while let Some(done) = answers.recv().await {
         outcome.add(done);
@@ -167,19 +172,14 @@ pub(crate) async fn at_once(
     count: usize,
 ) -> Result<Outcome> {
     ensure!(!shots.is_empty(), "nothing to send");
-    let (sender, mut answers) = mpsc::unbounded_channel();
+    let (sender, answers) = mpsc::unbounded_channel();
     let start = Instant::now();
     for index in (0..shots.len()).cycle().take(count) {
         let (target, shots, sender) = (Arc::clone(target), Arc::clone(shots), sender.clone());
         tokio::spawn(async move { fire(&target, &shots, index, start, &sender).await });
     }
     drop(sender);
-    let mut outcome = Outcome::new()?;
-    while let Some(done) = answers.recv().await {
-        outcome.add(done);
-    }
-    outcome.took = start.elapsed();
-    Ok(outcome)
+    gather(answers, start).await
 }
 
 /// Keeps `width` requests in flight for `time`, each after the answer to the one before.
@@ -193,7 +193,7 @@ pub(crate) async fn closed_loop(
     time: Duration,
 ) -> Result<Outcome> {
     ensure!(!shots.is_empty(), "nothing to send");
-    let (sender, mut answers) = mpsc::unbounded_channel();
+    let (sender, answers) = mpsc::unbounded_channel();
     let start = Instant::now();
     for lane in 0..width {
         let (target, shots, sender) = (Arc::clone(target), Arc::clone(shots), sender.clone());
@@ -208,12 +208,7 @@ pub(crate) async fn closed_loop(
         });
     }
     drop(sender);
-    let mut outcome = Outcome::new()?;
-    while let Some(done) = answers.recv().await {
-        outcome.add(done);
-    }
-    outcome.took = start.elapsed();
-    Ok(outcome)
+    gather(answers, start).await
 }
 
 /// Sends one request that was due at `at`.

@@ -62,9 +62,7 @@ pub(crate) fn has(name: &str) -> bool {
 
 fn answered() -> Result<()> {
     Runtime::new().context("failed to start a runtime")?.block_on(async {
-        let mut webhook = Webhook::start("reviews").await?;
-        webhook.judges_an_ordinary_edit().await.context("before anything hostile")?;
-        let idle = webhook.memory("VmRSS:")?;
+        let (mut webhook, idle) = Webhook::idle("reviews").await?;
         let mut peak = webhook.peak()?;
         for row in corpus::rows() {
             let start = Instant::now();
@@ -107,9 +105,7 @@ fn answered() -> Result<()> {
 fn connected() -> Result<()> {
     raise_descriptors();
     Runtime::new().context("failed to start a runtime")?.block_on(async {
-        let mut webhook = Webhook::start("connections").await?;
-        webhook.judges_an_ordinary_edit().await.context("before anything hostile")?;
-        let idle = webhook.memory("VmRSS:")?;
+        let (mut webhook, idle) = Webhook::idle("connections").await?;
         let mut peak = webhook.peak()?;
         for row in connections::rows() {
             let peers = Peers::connect(&webhook.way, &row).await;
@@ -255,6 +251,14 @@ impl Webhook {
             }
         }
         Ok(())
+    }
+
+    /// Starts one that has judged a review, and returns it with its memory at rest, in bytes.
+    async fn idle(name: &str) -> Result<(Self, u64)> {
+        let mut webhook = Self::start(name).await?;
+        webhook.judges_an_ordinary_edit().await.context("before anything hostile")?;
+        let idle = webhook.memory("VmRSS:")?;
+        Ok((webhook, idle))
     }
 
     /// Checks that every one of several equal reviews is refused.

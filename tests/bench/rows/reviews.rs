@@ -92,17 +92,22 @@ impl Lines {
     }
 }
 
+/// Returns what a refusal before live reads may cost, on either way.
+fn refused_early(lines: Lines) -> Found {
+    lines
+        .latency("p50", 0.5, Target::TimesNoop(2.0))
+        .latency("p99", 0.99, Target::TimesNoop(1.5))
+        .requests(Target::AtMost(0.1))
+        .cpu(Target::AtMost(0.5))
+        .found()
+}
+
 /// Measures a refusal by a bound, through the API server.
 pub(super) async fn early(rig: &Rig, extent: Extent) -> Result<Found> {
     let load = Load { kind: Kind::AboveMax, straight: false, rate: 50, time: extent.time(6) };
     let row = "early refusal through the API server, 50/s";
     let lines = Lines::measure(row, rig, &Column::ALL, load, extent).await?;
-    Ok(lines
-        .latency("p50", 0.5, Target::TimesNoop(2.0))
-        .latency("p99", 0.99, Target::TimesNoop(1.5))
-        .requests(Target::AtMost(0.1))
-        .cpu(Target::AtMost(0.5))
-        .found())
+    Ok(refused_early(lines))
 }
 
 /// Measures the same, straight to the webhook.
@@ -110,12 +115,7 @@ pub(super) async fn early_straight(rig: &Rig, extent: Extent) -> Result<Found> {
     let load = Load { kind: Kind::AboveMax, straight: true, rate: 300, time: extent.time(4) };
     let row = "early refusal straight to the webhook, 300/s";
     let lines = Lines::measure(row, rig, &[Column::Noop, Column::Ours], load, extent).await?;
-    Ok(lines
-        .latency("p50", 0.5, Target::TimesNoop(2.0))
-        .latency("p99", 0.99, Target::TimesNoop(1.5))
-        .requests(Target::AtMost(0.1))
-        .cpu(Target::AtMost(0.5))
-        .found())
+    Ok(refused_early(lines))
 }
 
 /// Measures growth that is admitted.
