@@ -274,7 +274,7 @@ mod tests {
                     one_unknown(3).stalled([2]).frozen(0),
                     Want::Unknown,
                 ),
-                ("nobody answers", silent(3), Want::Unknown),
+                ("no member answers", silent(3), Want::Unknown),
                 (
                     "one was not asked",
                     healthy(5, 2).with_member(1, |it| it.live = Live::NotAsked),

@@ -116,7 +116,7 @@ pub(super) fn leader_cannot_move() {
                 }),
                 Want::Unknown,
             ),
-            ("nobody answers", silent, Want::Unknown),
+            ("no member answers", silent, Want::Unknown),
             ("-0 is a synchronous standby", last(3).synchronous(&["ACID-A-0"]), Want::Pass),
             ("-0 is none", last(3).synchronous(&["acid-a-1"]), Want::Deny),
             ("there is none", asynchronous, Want::Deny),
