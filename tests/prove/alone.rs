@@ -127,7 +127,7 @@ async fn look(cluster: &Cluster) -> Result<Look> {
 /// Returns the number of switchovers that the operator reports as done.
 ///
 /// Its Events of a switchover differ in their texts only (`Switchover` in pkg/cluster/cluster.go).
-async fn switchovers(cluster: &Cluster) -> Result<i32> {
+pub(crate) async fn switchovers(cluster: &Cluster) -> Result<i32> {
     let events = Api::<Event>::namespaced(cluster.bed().client(), &cluster.namespace);
     let params = ListParams::default().fields("reason=Switchover");
     let events = events.list(&params).await.context("failed to list Events")?;
@@ -138,7 +138,7 @@ async fn switchovers(cluster: &Cluster) -> Result<i32> {
 }
 
 /// Describes the change of the leader. `moved` is true if the operator moved it by a switchover.
-fn change_of_leader(old: u32, new: u32, moved: bool) -> String {
+pub(crate) fn change_of_leader(old: u32, new: u32, moved: bool) -> String {
     match new {
         new if new == old => format!("shrinks; -{new} stays the leader"),
         new if moved => format!("moves the leader to -{new}, then shrinks"),

@@ -3,6 +3,9 @@
 //! Each is staged twice: guarded, where a plain edit and `kubectl pgscale` are refused or move the
 //! leader first, and for the operator alone, which is watched to its end.
 
+mod label;
+mod slot;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +51,8 @@ pub(crate) fn parts(proof: &Arc<Proof>) -> Vec<Case> {
         part(proof, "losses::paused_at_zero", paused),
         part(proof, "losses::stateful_set_scaled_while_0_is_away", away),
         part(proof, "losses::dcs_store_changed", store),
+        part(proof, "losses::label_not_worked_through", label::edited),
+        part(proof, "losses::logical_slot_made_just_before", slot::made),
     ]
 }
 
