@@ -360,6 +360,15 @@ impl Facts {
             && self.leader_condemned()
     }
 
+    /// Returns whether this write stops every member while another than ordinal 0 leads.
+    ///
+    /// The highest ordinals are stopped first, so ordinal 0 leads last, and starts first again.
+    pub fn leads_from_above_at_zero(&self) -> bool {
+        self.to() == 0
+            && self.from().is_some_and(|from| from != 0)
+            && self.leader_member().is_some_and(|leader| leader.ordinal != 0)
+    }
+
     /// Returns whether this write starts a member that has no pod now.
     ///
     /// The count in the object before does not tell: by the operator's limits, or by another

@@ -41,6 +41,7 @@ ids! {
     NO_LEADER = "no-leader",
     LEADER_CONDEMNED = "leader-condemned",
     LEADER_CANNOT_MOVE = "leader-cannot-move",
+    LAST_TO_STOP = "last-to-stop",
     TOO_FEW_HEALTHY_SURVIVORS = "too-few-healthy-survivors",
     SURVIVOR_UNHEALTHY = "survivor-unhealthy",
     LOGICAL_SLOTS = "logical-slots",

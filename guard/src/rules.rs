@@ -49,6 +49,7 @@ mod replacement;
 mod severity;
 mod slots;
 mod stateful_set;
+mod stopping;
 mod storage;
 mod store;
 mod survivors;
@@ -165,6 +166,7 @@ pub const RULES: &[Rule] = &[
     leader::NO_LEADER,
     operator_switchover::LEADER_CONDEMNED,
     operator_switchover::LEADER_CANNOT_MOVE,
+    stopping::LAST_TO_STOP,
     survivors::TOO_FEW_HEALTHY_SURVIVORS,
     survivors::SURVIVOR_UNHEALTHY,
     slots::LOGICAL_SLOTS,

@@ -330,10 +330,15 @@ pub(crate) fn judge(
     policies: &Policies,
     candidate: Option<&str>,
 ) -> (Option<LeaderMove>, Verdict) {
+    let assessment = Assessment::of(facts, policies);
+    if facts.leads_from_above_at_zero() {
+        let leader_move = to_the_last_to_stop(assessment);
+        let there = leader_move.as_ref().map(|it| facts.led_by(&it.to));
+        return (leader_move, evaluate(there.as_ref().unwrap_or(facts), policies));
+    }
     let Some(leader) = facts.leader_name().filter(|_| facts.deletes_leader()) else {
         return (None, evaluate(facts, policies));
     };
-    let assessment = Assessment::of(facts, policies);
     if let Some(why) = another_switchover(facts) {
         let mut verdict = evaluate(facts, policies);
         let remedy = about_switchover(facts);
@@ -380,6 +385,20 @@ pub(crate) fn judge(
         verdict.findings.push(policies.overrides.weigh(finding, facts));
     }
     (None, verdict)
+}
+
+/// Returns the switchover to ordinal 0, which stops last on the way to zero and starts first again.
+/// `None` where it cannot lead, or another switchover is pending.
+fn to_the_last_to_stop(assessment: Assessment<'_>) -> Option<LeaderMove> {
+    let facts = assessment.facts();
+    let leader = facts.leader_name()?;
+    let first = facts.member(&facts.pod_name(0))?;
+    let fit = assessment.takeover(first) == Health::Healthy && facts.in_sync_set(first).is_ok();
+    (fit && another_switchover(facts).is_none()).then(|| LeaderMove {
+        from: leader.to_owned(),
+        to: first.name.clone(),
+        why: format!("{leader} leads; {} stops last, and starts first again", first.name),
+    })
 }
 
 /// Returns the reason for which `member` is the candidate.

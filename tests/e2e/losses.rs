@@ -158,7 +158,9 @@ async fn asleep(ctx: TestCtx) -> Result<()> {
     guarding::guarded(&test.ctx).await?;
     test.write(&json!({
         "apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",
-        "metadata": {"name": "sleeps"}, "spec": {"instances": {"zero": "Allow"}},
+        "metadata": {"name": "sleeps"},
+        // Below, another than ordinal 0 leads last.
+        "spec": {"instances": {"zero": "Allow"}, "rules": {"last-to-stop": "Warn"}},
     }))
     .await?;
     let deletes = "persistent_volume_claim_retention_policy";

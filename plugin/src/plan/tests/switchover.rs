@@ -142,3 +142,16 @@ fn findings_are_byte_equal_to_those_of_the_guard() {
         "{named} name the policy's lag, {moved} move the leader, {own}"
     );
 }
+
+#[test]
+fn leader_moves_to_ordinal_0_before_all_members_stop() {
+    let to = |facts: &Facts| plan(facts).leader_move.map(|it| it.to);
+    assert_eq!(to(&facts(3, 0, 2)).as_deref(), Some("acid-a-0"));
+    assert_eq!(to(&facts(3, 0, 0)), None, "it leads already");
+    let behind = stalled(facts(3, 0, 2), 0);
+    assert_eq!(to(&behind), None);
+    let refused = plan(&behind).verdict;
+    assert!(refused.denials().any(|it| it.rule == RuleId::LAST_TO_STOP), "{refused:?}");
+    // Another than the last to stop may be behind.
+    assert_eq!(to(&stalled(facts(3, 0, 2), 1)).as_deref(), Some("acid-a-0"));
+}
