@@ -9,6 +9,7 @@
     reason = "only JSON values are indexed: a missing value reads as null"
 )]
 
+pub(crate) mod bounded;
 mod member;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -107,7 +108,7 @@ impl Configuration {
     /// Reads the JSON of the `config` annotation. Unset keys take Patroni's defaults
     /// (`patroni/global_config.py`).
     pub fn of(text: &str) -> Result<Self, serde_json::Error> {
-        let config: Value = serde_json::from_str(text)?;
+        let config: Value = bounded::decode(text, bounded::VALUES)?;
         let default = Self::default();
         let number = |value: &Value, default: u64| {
             value.as_u64().or_else(|| value.as_str()?.trim().parse().ok()).unwrap_or(default)
@@ -322,7 +323,7 @@ impl PendingFailover {
 /// Its rows hold timeline, position, reason, time and new leader. `None` where no member ever took
 /// over, or where the Patroni of the last row did not name the leader yet (before 2.0).
 pub fn last_leader(text: &str) -> Result<Option<String>, serde_json::Error> {
-    let rows: Vec<Value> = serde_json::from_str(text)?;
+    let rows: Vec<Value> = bounded::decode(text, bounded::HISTORY_VALUES)?;
     let name = rows.last().and_then(|row| row[4].as_str());
     Ok(name.filter(|name| !name.is_empty()).map(str::to_owned))
 }

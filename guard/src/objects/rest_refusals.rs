@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::{Variable, environment, postgres_container};
 use crate::facts::RestRefusal;
+use crate::patroni::bounded;
 
 /// The port at which the operator asks, and Spilo's default.
 const PORT: &str = "8008";
@@ -78,7 +79,7 @@ fn by_document(name: &str, variable: Variable<'_>, found: &mut Vec<RestRefusal>)
     if !text.contains("restapi") {
         return;
     }
-    let Ok(document) = serde_json::from_str::<Value>(text) else {
+    let Ok(document) = bounded::decode::<Value>(text, bounded::VALUES) else {
         return found.push(possible(&env(name), "has restapi and is not JSON"));
     };
     let field = |key: &str| env(&format!("{name} restapi.{key}"));
@@ -112,7 +113,7 @@ fn by_document(name: &str, variable: Variable<'_>, found: &mut Vec<RestRefusal>)
 /// its port may be that of a proxy in front.
 fn by_report(pod: &Pod, found: &mut Vec<RestRefusal>) {
     let text = pod.metadata.annotations.as_ref().and_then(|all| all.get("status"));
-    let report = text.and_then(|text| serde_json::from_str::<Value>(text).ok());
+    let report = text.and_then(|text| bounded::decode::<Value>(text, bounded::VALUES).ok());
     let Some(url) = report.as_ref().and_then(|report| report.get("api_url")?.as_str()) else {
         return;
     };

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{python_true, truthy, whole_number};
+use super::{bounded, python_true, truthy, whole_number};
 
 /// The state of a member's PostgreSQL, in one vocabulary for all Patroni versions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -210,7 +210,7 @@ pub struct Report {
 impl Report {
     /// Reads the JSON of the annotation.
     pub fn of(text: &str) -> Result<Self, serde_json::Error> {
-        let report: Value = serde_json::from_str(text)?;
+        let report: Value = bounded::decode(text, bounded::VALUES)?;
         Ok(Self {
             state: State::of(report["state"].as_str().unwrap_or("")),
             role: Role::of(report["role"].as_str().unwrap_or("")),

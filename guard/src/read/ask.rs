@@ -20,7 +20,7 @@ use crate::assessment::Assessment;
 use crate::change::Direction;
 use crate::duration::exact;
 use crate::facts::{Facts, Health, Live, Member, Seen};
-use crate::patroni::{Answer, State, given_by_another};
+use crate::patroni::{Answer, State, bounded, given_by_another};
 use crate::read::AskWhom;
 use crate::read::address::no_address_of_a_pod;
 use crate::read::rest::{Address, MemberClient, RestRequest, RestResponse};
@@ -234,7 +234,7 @@ fn understand(response: &RestResponse, cluster: &str, member: &str) -> Live {
         401 => "asks for credentials (401)".to_owned(),
         403 => "refuses (403)".to_owned(),
         status => {
-            let body: Option<Value> = serde_json::from_str(&response.body).ok();
+            let body: Option<Value> = bounded::decode(&response.body, bounded::VALUES).ok();
             match body.as_ref().and_then(|body| Some((body, Answer::of(body)?))) {
                 Some((body, answer)) => match given_by_another(body, cluster, member) {
                     None => return Live::Answered(answer),
