@@ -5,6 +5,8 @@
 //! The webhook writes Events beside the answer and within bounds. An answer never waits for its
 //! Event, and a storm of refusals costs Events and not memory.
 
+mod pace;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,6 +17,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::events::pace::Pace;
 use crate::metrics::Metrics;
 
 /// The most Events that are written at the same time. Further ones are dropped and counted.
@@ -64,6 +67,7 @@ pub(crate) struct Events {
     recorder: Recorder,
     slots: Arc<Semaphore>,
     written: Arc<Mutex<HashMap<String, Instant>>>,
+    pace: Arc<Mutex<Pace>>,
     metrics: Arc<Metrics>,
 }
 
@@ -73,7 +77,7 @@ impl Events {
     pub(crate) fn new(client: Client, metrics: Arc<Metrics>) -> Self {
         let recorder = Recorder::new(client, Reporter::from(REPORTER));
         let slots = Arc::new(Semaphore::new(AT_ONCE as usize));
-        Self { recorder, slots, written: Arc::default(), metrics }
+        Self { recorder, slots, written: Arc::default(), pace: Arc::default(), metrics }
     }
 
     /// Returns whether an Event about the same refusal was written a moment ago, and remembers this one.
@@ -113,6 +117,14 @@ impl Events {
         });
         if refusal.as_ref().is_some_and(|refusal| self.repeats(refusal)) {
             self.metrics.event("repeated");
+            return;
+        }
+        // One that says that the leader is about to be deleted is not held back: a change is watched
+        // once, and each leader is named once.
+        let namespace = object.namespace.as_deref().unwrap_or_default();
+        let urgent = reason == Reason::LeaderCondemned;
+        if !urgent && !locked(&self.pace).admits(namespace, Instant::now()) {
+            self.metrics.event("dropped");
             return;
         }
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {

@@ -38,6 +38,8 @@ const WATCHED_FOR: Duration = Duration::from_secs(600);
 const STORED_WITHIN: Duration = Duration::from_secs(60);
 /// The most changes that are watched at the same time. Further ones are counted and not watched.
 const MOST: usize = 256;
+/// The most of them in one namespace, so that one leaves room for others.
+const MOST_OF_NAMESPACE: usize = MOST / 4;
 /// The most clusters that are read at the same time.
 const AT_ONCE: usize = 4;
 
@@ -56,10 +58,12 @@ pub(super) struct Removal {
 
 impl Removal {
     /// Returns what is to be watched of a change that these facts describe. `None` where it removes
-    /// no member, or all of them.
+    /// no member, or all of them, or of a cluster that never ran.
     pub(super) fn of(facts: &Facts) -> Option<Self> {
         let to = facts.to();
-        if facts.change.old.is_none() || to < 1 {
+        let never_ran = facts.stateful_set == Seen::Absent
+            && facts.members.known().is_some_and(|members| members.is_empty());
+        if facts.change.old.is_none() || to < 1 || never_ran {
             return None;
         }
         let runs = facts.stateful_set.known().map(|set| set.replicas);
@@ -257,7 +261,9 @@ impl Watch {
         let key = (admitted.namespace.clone(), admitted.name.clone());
         let watched = Watched::new(admitted, Instant::now());
         self.locked(|changes| {
-            if changes.len() >= MOST && !changes.contains_key(&key) {
+            let beside = changes.keys().filter(|(namespace, _)| *namespace == key.0).count();
+            let full = changes.len() >= MOST || beside >= MOST_OF_NAMESPACE;
+            if full && !changes.contains_key(&key) {
                 self.metrics.watch_ended(End::TooMany.as_str());
             } else if changes.insert(key, watched).is_some() {
                 self.metrics.watch_ended(End::Superseded.as_str());

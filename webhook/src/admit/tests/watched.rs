@@ -33,6 +33,17 @@ fn counted(admission: &Admission, line: &str) -> bool {
 }
 
 #[tokio::test]
+async fn cluster_that_never_ran_is_not_watched() {
+    let mut world = world(0, 5, 5);
+    world.pods.clear();
+    world.others.clear();
+    let admission = admission(&world, 0);
+    let answer = ask(&admission, &update(&object(5), &object(3))).await;
+    assert_eq!(answer["allowed"], true, "{answer}");
+    assert!(counted(&admission, "pgscale_watched_changes 0"), "{}", admission.metrics.text());
+}
+
+#[tokio::test]
 async fn leader_that_lands_on_a_removed_member_after_admission_is_reported() {
     let admission = admission(&world(0, 5, 5), 0);
     let answer = ask(&admission, &update(&object(5), &object(3))).await;

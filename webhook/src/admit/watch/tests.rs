@@ -174,10 +174,11 @@ fn number_of_watched_changes_is_bounded() {
     let metrics = Arc::new(Metrics::new());
     let watch = Watch::new(Arc::clone(&metrics));
     for number in 0..MOST + 10 {
-        watch.add(admitted(&format!("acid-{number}"), None));
+        let namespace = format!("db-{}", number % 8);
+        watch.add(Admitted { namespace, ..admitted(&format!("acid-{number}"), None) });
     }
     // A newer change of a cluster takes the place of its older one, also where there is no room.
-    watch.add(admitted("acid-0", None));
+    watch.add(Admitted { namespace: "db-0".to_owned(), ..admitted("acid-0", None) });
     let text = metrics.text();
     for line in [
         "pgscale_watched_changes 256\n",
@@ -186,6 +187,18 @@ fn number_of_watched_changes_is_bounded() {
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
+}
+
+#[test]
+fn watched_changes_of_one_namespace_leave_room_for_others() {
+    let metrics = Arc::new(Metrics::new());
+    let watch = Watch::new(Arc::clone(&metrics));
+    for number in 0..MOST {
+        watch.add(admitted(&format!("acid-{number}"), None));
+    }
+    watch.add(Admitted { namespace: "other".to_owned(), ..admitted("acid-a", None) });
+    let text = metrics.text();
+    assert!(text.contains("pgscale_watched_changes 65\n"), "{text}");
 }
 
 #[test]
