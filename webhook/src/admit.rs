@@ -55,6 +55,9 @@ mod changes;
 mod deadlines;
 mod decision;
 mod early;
+#[cfg(fuzzing)]
+#[path = "../../fuzz/targets/review.rs"]
+mod fuzzed;
 mod limits;
 mod object;
 mod refusal;

@@ -4,6 +4,9 @@
 //! `serve` answers reviews. `configuration`, `rbac` and `crd` print the objects that a cluster
 //! needs for that.
 
+// The fuzz target `review` is this program, with the way of a review alone (fuzz/README.md).
+#![cfg_attr(fuzzing, no_main, allow(dead_code, reason = "nothing else runs there"))]
+
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow};
