@@ -113,7 +113,7 @@ impl Amount {
 
     /// Returns whole units, rounded up. A negative amount is 0.
     pub fn units(self) -> u64 {
-        u64::try_from(-(-self.0).div_euclid(1000)).unwrap_or(if self.0 < 0 { 0 } else { u64::MAX })
+        u64::try_from(self.0.max(0).unsigned_abs().div_ceil(1000)).unwrap_or(u64::MAX)
     }
 }
 
@@ -215,6 +215,7 @@ mod tests {
         assert_eq!(amount("1Gi").times(3).minus(amount("3Gi")), Amount::default());
         assert!(amount("1100m") > amount("1") && amount("1Gi") > amount("1G"));
         assert_eq!((amount("1100m").units(), amount("-3").units()), (2, 0));
+        assert_eq!((amount("1m").units(), amount("-1m").units(), amount("2").units()), (1, 0, 2));
         assert_eq!(Amount::whole(2), amount("2"));
         assert!(amount("3").exceeds(amount("2"), amount("1")));
         assert!(!amount("3").exceeds(amount("1500m"), amount("2")));
@@ -226,5 +227,19 @@ mod tests {
             ["0", "20", "1500m", "-50m"].map(|text| amount(text).decimal()),
             ["0", "20", "1.5", "-0.05"]
         );
+    }
+
+    /// Found by fuzzing: the least number has no counterpart.
+    #[test]
+    fn sums_end_at_the_greatest_and_the_least_number() {
+        let exa = |text: &str| Amount::of(&Quantity(text.to_owned())).unwrap();
+        let least = exa("-1Ei").times(i64::MAX);
+        assert_eq!((least.units(), least.minus(exa("1Ei"))), (0, least));
+        let greatest = exa("1Ei").times(i64::MAX);
+        assert_eq!((greatest.units(), greatest.plus(exa("1Ei"))), (u64::MAX, greatest));
+        for amount in [least, greatest] {
+            assert!(!amount.readable().is_empty() && !amount.decimal().is_empty());
+            assert!(!amount.exceeds(amount, amount));
+        }
     }
 }
