@@ -3,6 +3,7 @@
 #![no_main]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
@@ -17,18 +18,18 @@ fuzz_target!(|text: &str| {
     let Ok(value) = serde_json::from_str::<Value>(text) else { return };
     let labels = Seen::Known(BTreeMap::from([("env".to_owned(), "prod".to_owned())]));
     let mut written = Written {
-        own: Vec::new(),
-        everywhere: Vec::new(),
+        own: Arc::default(),
+        everywhere: Arc::default(),
         undecodable: Vec::new(),
         labels,
         unreadable: None,
     };
     match decode::<ScalePolicy>(&value) {
-        Ok(policy) => written.own.push(policy),
+        Ok(policy) => written.own = Arc::new(vec![policy]),
         Err(why) => written.undecodable.push(Undecodable::of(Kind::ScalePolicy, &value, why)),
     }
     match decode::<ClusterScalePolicy>(&value) {
-        Ok(policy) => written.everywhere.push(policy),
+        Ok(policy) => written.everywhere = Arc::new(vec![policy]),
         Err(why) => {
             written.undecodable.push(Undecodable::of(Kind::ClusterScalePolicy, &value, why));
         }

@@ -47,7 +47,7 @@ mod workload;
 
 pub use carried_out::CarriedOut;
 pub use fetch::ReadError;
-pub use operator::{KnownOperators, Operators};
+pub use operator::{KnownOperators, Operators, Source};
 pub use rest::{Address, Direct, MemberClient, RestRequest, RestResponse, exchange_over};
 pub use shared::{Age, Moment, Observe, Served, Shared, Sharing};
 
@@ -120,8 +120,11 @@ impl Reader {
     pub async fn overrides(&self, cluster: &Postgresql) -> Overrides {
         let objects = self.objects(self.deadline).lasting();
         match objects.ours::<ScaleOverride>(Some(&cluster.namespace)).await {
-            Ok(overrides) => Overrides::of(overrides.decoded, &cluster.name)
-                .and_undecodable(&overrides.undecodable, &cluster.name),
+            Ok(overrides) => {
+                let own = overrides.decoded.iter().filter(|one| one.spec.cluster == cluster.name);
+                Overrides::of(own.cloned().collect(), &cluster.name)
+                    .and_undecodable(&overrides.undecodable, &cluster.name)
+            }
             Err(error) => Overrides::unreadable(error.to_string()),
         }
     }

@@ -386,7 +386,7 @@ impl Admission {
             ask: Arc::clone(&self.ask),
             deadline: deadlines.time_to_read(),
             breadth: ReadScope::Review,
-            operators: Operators::Known(self.operators.since(deadlines.arrived)),
+            operators: Operators::Known(self.operators.aged(Age::Since(deadlines.arrived))),
             clock: machine_time,
             sharing: Some(self.shared.aged(Age::Since(deadlines.arrived))),
         }

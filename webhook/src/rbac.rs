@@ -187,18 +187,22 @@ fn certificates(namespace: &str, secret: &str) -> [Object; 4] {
 /// Returns the permissions for exactly the requests of `pgscale_guard::read`, and for Events.
 fn permissions() -> Vec<PolicyRule> {
     vec![
-        rule(GROUP, &[PLURAL, "operatorconfigurations"], &["get"]),
+        rule(GROUP, &[PLURAL], &["get"]),
+        // The operators' settings, of which a watch announces changes.
+        rule(GROUP, &["operatorconfigurations"], &["get", "list", "watch"]),
         rule(
             "pgscale.dev",
             &["scalepolicies", "clusterscalepolicies", "scaleoverrides"],
             &["list", "watch"],
         ),
         rule("apps", &["statefulsets"], &["get"]),
-        rule("apps", &["deployments"], &["get", "list"]),
+        rule("apps", &["deployments"], &["get", "list", "watch"]),
         rule("", &["nodes"], &["get"]),
         rule("", &["namespaces"], &["get", "list", "watch"]),
         // Patroni's objects in one list, and by name where their labels are others.
-        rule("", &["endpoints", "configmaps"], &["get", "list"]),
+        rule("", &["endpoints"], &["get", "list"]),
+        // The operators' settings as well, of which a watch announces changes.
+        rule("", &["configmaps"], &["get", "list", "watch"]),
         rule("", &["pods", "persistentvolumeclaims", "resourcequotas", "limitranges"], &["list"]),
         rule("batch", &["cronjobs"], &["get"]),
         rule("events.k8s.io", &["events"], &["create", "patch"]),

@@ -81,7 +81,7 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
     tokio::spawn(operators.clone().keep_searching(client.clone()));
     let judging = self::client(&arguments, Some(REQUESTS)).await?;
     let shared = Shared::new(judging.clone(), metrics.reads());
-    tokio::spawn(admit::announce(client, shared.clone()));
+    tokio::spawn(admit::announce(client, shared.clone(), operators.clone()));
     let admission = Admission {
         client: judging,
         shared,

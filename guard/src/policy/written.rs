@@ -1,18 +1,21 @@
 //! Policies as they are stored, before a cluster selects among them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{ClusterScalePolicy, Policies, ScalePolicy, Undecodable};
 use crate::change::Change;
 use crate::seen::Seen;
 
 /// The policies that may hold for the clusters of one namespace.
+///
+/// Reviews that read the same answers share the decoded policies.
 #[derive(Clone, Debug)]
 pub struct Written {
     /// The policies of the namespace.
-    pub own: Vec<ScalePolicy>,
+    pub own: Arc<Vec<ScalePolicy>>,
     /// The policies of all namespaces.
-    pub everywhere: Vec<ClusterScalePolicy>,
+    pub everywhere: Arc<Vec<ClusterScalePolicy>>,
     /// Policies of either kind that cannot be decoded.
     pub undecodable: Vec<Undecodable>,
     /// The labels of the namespace. They matter only where a policy selects namespaces.
@@ -46,7 +49,7 @@ impl Written {
 
     /// Returns the combined policies that hold for a cluster with these labels.
     pub fn matching(&self, labels: &BTreeMap<String, String>) -> Policies {
-        let mut policies = Policies::of(&self.own, &self.everywhere, &self.labels, labels);
+        let mut policies = Policies::of(&*self.own, &*self.everywhere, &self.labels, labels);
         let binding = self.undecodable.iter().filter(|one| one.may_select(&self.labels, labels));
         policies.undecodable = binding.cloned().collect();
         let undecodable: Vec<_> = policies.undecodable.iter().map(ToString::to_string).collect();

@@ -18,7 +18,7 @@ use crate::duration::exact;
 use crate::facts::Seen;
 use crate::policy::decode;
 use crate::postgresql::Malformed;
-use crate::read::shared::Sharing;
+use crate::read::shared::{Age, Moment, Sharing, Text};
 
 /// The reason for which one or several clusters could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +87,8 @@ const PAGES: u32 = 100;
 #[derive(Clone, Debug)]
 pub(super) struct Kind {
     resource: String,
-    path: String,
+    /// The path of all its objects.
+    pub(super) path: String,
     namespace: Option<String>,
     metadata_only: bool,
 }
@@ -140,9 +141,31 @@ pub(super) enum OnePage<K> {
 #[derive(Clone, Debug)]
 pub(super) struct Ours<K> {
     /// The objects that could be decoded.
-    pub(super) decoded: Vec<K>,
+    pub(super) decoded: Arc<Vec<K>>,
     /// The others, as they are stored, each with the decoder's message.
     pub(super) undecodable: Vec<(Value, String)>,
+}
+
+impl<K> Default for Ours<K> {
+    fn default() -> Self {
+        Self { decoded: Arc::default(), undecodable: Vec::new() }
+    }
+}
+
+impl<K: DeserializeOwned> Ours<K> {
+    /// Decodes a list. The error is that of a text that is no list.
+    fn of(text: &str) -> Result<Arc<Self>, Arc<kube::Error>> {
+        let list: ObjectList<Value> =
+            serde_json::from_str(text).map_err(|error| Arc::new(kube::Error::SerdeError(error)))?;
+        let (mut decoded, mut undecodable) = (Vec::new(), Vec::new());
+        for object in list.items {
+            match decode(&object) {
+                Ok(object) => decoded.push(object),
+                Err(why) => undecodable.push((object, why)),
+            }
+        }
+        Ok(Arc::new(Self { decoded: Arc::new(decoded), undecodable }))
+    }
 }
 
 /// A request, or the reason for which it could not be built.
@@ -173,6 +196,13 @@ impl Objects {
     #[must_use]
     pub(super) fn lasting(&self) -> Self {
         Self { lasting: true, ..self.clone() }
+    }
+
+    /// Returns the same with answers of requests that begin after this moment.
+    #[must_use]
+    pub(super) fn since(&self, moment: Moment) -> Self {
+        let sharing = self.sharing.as_ref().map(|sharing| sharing.aged(Age::Since(moment)));
+        Self { sharing, ..self.clone() }
     }
 
     /// Reads one object of a known type, in `namespace`. `None` for types without a namespace.
@@ -295,24 +325,22 @@ impl Objects {
     }
 
     /// Reads all objects of this project's own type, each decoded on its own. None where its CRD is
-    /// not installed.
-    pub(super) async fn ours<K>(&self, namespace: Option<&str>) -> Result<Ours<K>, ReadError>
+    /// not installed. Readers that share an answer share what is decoded from it.
+    pub(super) async fn ours<K>(&self, namespace: Option<&str>) -> Result<Arc<Ours<K>>, ReadError>
     where
-        K: Resource<DynamicType = ()> + DeserializeOwned,
+        K: Resource<DynamicType = ()> + DeserializeOwned + Send + Sync + 'static,
     {
-        let listed = self.try_list::<Value>(&Kind::of::<K>(namespace), None).await;
-        let objects = match listed {
-            Err(error) if error.is_not_found() => Vec::new(),
-            listed => listed?,
+        let kind = Kind::of::<K>(namespace);
+        let asked = || attempt("list", &kind, None);
+        let request = Request::new(kind.path.clone()).list(&ListParams::default());
+        let text = match self.text(&asked, request).await {
+            Err(error) if error.is_not_found() => return Ok(Arc::default()),
+            text => text?,
         };
-        let mut ours = Ours { decoded: Vec::new(), undecodable: Vec::new() };
-        for object in objects {
-            match decode(&object) {
-                Ok(decoded) => ours.decoded.push(decoded),
-                Err(why) => ours.undecodable.push((object, why)),
-            }
+        match &*text.decoded(Ours::of) {
+            Ok(ours) => Ok(Arc::clone(ours)),
+            Err(source) => Err(ReadError::Kube { asked: asked(), source: Arc::clone(source) }),
         }
-        Ok(ours)
     }
 
     /// Reads one object. The error holds the whole cause.
@@ -333,7 +361,8 @@ impl Objects {
     /// Reads one object without decoding it. The error holds the whole cause.
     pub(super) async fn try_get_text(&self, kind: &Kind, name: &str) -> Result<String, ReadError> {
         let request = Request::new(kind.path.clone()).get(name, &GetParams::default());
-        self.text(&|| attempt("get", kind, Some(name)), request).await.map(|text| text.to_string())
+        let text = self.text(&|| attempt("get", kind, Some(name)), request).await?;
+        Ok(text.as_str().to_owned())
     }
 
     /// Reads all objects that match `selector`. The error holds the whole cause.
@@ -355,7 +384,7 @@ impl Objects {
         request: Built,
     ) -> Result<T, ReadError> {
         let text = self.text(&asked, request).await?;
-        serde_json::from_str(&text).map_err(|error| ReadError::Kube {
+        serde_json::from_str(text.as_str()).map_err(|error| ReadError::Kube {
             asked: asked(),
             source: Arc::new(kube::Error::SerdeError(error)),
         })
@@ -366,7 +395,7 @@ impl Objects {
         &self,
         asked: &impl Fn() -> String,
         request: Built,
-    ) -> Result<Arc<str>, ReadError> {
+    ) -> Result<Arc<Text>, ReadError> {
         let failed = |source| ReadError::Kube { asked: asked(), source };
         let request =
             request.map_err(|error| failed(Arc::new(kube::Error::BuildRequest(error))))?;
@@ -375,7 +404,7 @@ impl Objects {
             match &self.sharing {
                 Some(sharing) => sharing.ask(request, self.lasting).await,
                 None => match self.client.request_text(request).await {
-                    Ok(text) => Ok(Arc::from(text)),
+                    Ok(text) => Ok(Text::of(text)),
                     Err(error) => Err(Arc::new(error)),
                 },
             }

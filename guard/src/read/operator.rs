@@ -13,15 +13,16 @@ use crate::objects::deployment::{Candidate, account};
 use crate::operator::{Account, Operator};
 use crate::postgresql::Postgresql;
 use crate::read::fetch::Objects;
+use crate::read::shared::Age;
 
 mod candidates;
 mod known;
 mod settings;
 
-pub use known::KnownOperators;
+pub use known::{KnownOperators, Source};
 
 use candidates::{candidates, listed_accounts, only_candidate};
-use settings::complete;
+use settings::{Starts, complete};
 
 /// The source of operators.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,6 +43,16 @@ pub enum Operators {
 }
 
 impl Operators {
+    /// Returns the same for a reader that takes what is this old. It matters only where changes share the
+    /// operators.
+    #[must_use]
+    pub fn aged(&self, age: Age) -> Self {
+        match self {
+            Self::Known(known) => Self::Known(known.aged(age)),
+            Self::Listed | Self::Named { .. } => self.clone(),
+        }
+    }
+
     /// Returns the layout that a cluster usually has, as a guess before anything is read of it.
     pub(super) fn usual_layout(&self, cluster: &str) -> Layout {
         let last = match self {
@@ -70,6 +81,7 @@ impl Found {
         objects: &Objects,
         deployments: &[Deployment],
         cluster: Option<&Postgresql>,
+        starts: Option<&Starts>,
     ) -> Self {
         let mut doubts = Vec::new();
         // Two Deployments of one account and one configuration are one operator, rolled out twice.
@@ -86,7 +98,7 @@ impl Found {
             .into_values()
             .filter(|candidate| cluster.is_none_or(|cluster| may_own(candidate, cluster)));
         let read = possible.map(async |candidate| {
-            let operator = complete(objects, &candidate).await;
+            let operator = complete(objects, &candidate, starts).await;
             (candidate, operator)
         });
         Self { doubts, operators: futures::future::join_all(read).await }
@@ -150,7 +162,8 @@ pub(super) async fn operator(
     }
     match candidates(objects, operators).await {
         Ok(deployments) => {
-            Found::of(objects, &deployments, Some(cluster)).await.owner(operators, cluster)
+            let found = Found::of(objects, &deployments, Some(cluster), None).await;
+            found.owner(operators, cluster)
         }
         Err(why) => Seen::Unreadable(why),
     }

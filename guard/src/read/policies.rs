@@ -1,6 +1,7 @@
 //! Reads the policies: those of a namespace and those of all, in parallel.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::Namespace;
@@ -30,28 +31,28 @@ impl Reader {
             objects.ours::<ClusterScalePolicy>(None).boxed(),
         );
         let mut written = Written {
-            own: Vec::new(),
-            everywhere: Vec::new(),
+            own: Arc::default(),
+            everywhere: Arc::default(),
             undecodable: Vec::new(),
             labels: Seen::Known(BTreeMap::new()),
             unreadable: None,
         };
-        let mut undecodable = |kind: Kind, objects: Vec<(Value, String)>| {
-            let objects = objects.into_iter();
-            let objects = objects.map(|(object, why)| Undecodable::of(kind, &object, why));
+        let mut undecodable = |kind: Kind, objects: &[(Value, String)]| {
+            let objects = objects.iter();
+            let objects = objects.map(|(object, why)| Undecodable::of(kind, object, why.clone()));
             written.undecodable.extend(objects);
         };
         match own {
             Ok(own) => {
-                undecodable(Kind::ScalePolicy, own.undecodable);
-                written.own = own.decoded;
+                undecodable(Kind::ScalePolicy, &own.undecodable);
+                written.own = Arc::clone(&own.decoded);
             }
             Err(error) => written.unreadable = Some(error.to_string()),
         }
         match everywhere {
             Ok(everywhere) => {
-                undecodable(Kind::ClusterScalePolicy, everywhere.undecodable);
-                written.everywhere = everywhere.decoded;
+                undecodable(Kind::ClusterScalePolicy, &everywhere.undecodable);
+                written.everywhere = Arc::clone(&everywhere.decoded);
             }
             // One reason is enough where the API server does not answer.
             Err(error) => {
@@ -74,6 +75,7 @@ mod tests {
     use crate::facts::Facts;
     use crate::policy::{Mode, Policies};
     use crate::read::testing::{Fault, Members, World, change};
+    use crate::read::{Age, Moment, Shared};
     use crate::rule_id::RuleId;
     use crate::rules::evaluate;
     use crate::rules::testing::healthy;
@@ -103,6 +105,30 @@ mod tests {
             let forbidden = policy.clone().fault(kind, Fault::Status(403));
             let found = forbidden.reader(&members).policies(&cluster).await;
             assert_eq!(found.unreadable.as_deref(), Some(why));
+        }
+    }
+
+    /// A process decodes policies once, and again only where they have changed: neither for each review
+    /// nor for each look.
+    #[tokio::test(start_paused = true)]
+    async fn policies_are_decoded_once_for_all_reviews() {
+        let path = "/apis/pgscale.dev/v1alpha1/namespaces/db/scalepolicies/floor";
+        let policy = json!({"apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",
+            "metadata": {"namespace": "db", "name": "floor"}, "spec": {"instances": {"min": 3}}});
+        let world = World::default().with(path, policy);
+        let plain = world.reader(&Members::healthy());
+        let shared = Shared::new(plain.client.clone(), Arc::new(|_| {}));
+        let reviewer = |age| Reader { sharing: Some(shared.aged(age)), ..plain.clone() };
+        let recent = reviewer(Age::Recent);
+        let first = recent.written_policies("db").await;
+        let asked = world.requested().len();
+        let remembered = reviewer(Age::Recent).written_policies("db").await;
+        assert_eq!(world.requested().len(), asked);
+        let fresh = reviewer(Age::Since(Moment::now())).written_policies("db").await;
+        assert!(world.requested().len() > asked, "it asks again, and gets the same");
+        for written in [&remembered, &fresh] {
+            assert!(Arc::ptr_eq(&written.own, &first.own));
+            assert!(Arc::ptr_eq(&written.everywhere, &first.everywhere));
         }
     }
 

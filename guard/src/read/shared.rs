@@ -22,6 +22,10 @@ use kube::Client;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+mod text;
+
+pub(super) use text::Text;
+
 /// The bytes that are counted for an object that does not exist.
 const ABSENCE: usize = 1 << 10;
 /// The age up to which an answer may serve a reader that did not wait for it.
@@ -76,8 +80,8 @@ pub type Observe = Arc<dyn Fn(Served) + Send + Sync>;
 /// A request for an object, or for several.
 type Request = http::Request<Vec<u8>>;
 
-/// The text of an answer, or the client's error.
-pub(super) type Answer = Result<Arc<str>, Arc<kube::Error>>;
+/// An answer, or the client's error.
+pub(super) type Answer = Result<Arc<Text>, Arc<kube::Error>>;
 
 /// Answers of one API server that several readers share.
 #[derive(Clone)]
@@ -116,6 +120,11 @@ impl Asked {
             Ok(None) | Err(_) => Err(ended("the request ended without an answer")),
         }
     }
+
+    /// Returns the answer, if it is there.
+    fn text(&self) -> Option<Arc<Text>> {
+        self.answer.borrow().as_ref().and_then(|answer| answer.as_ref().ok().cloned())
+    }
 }
 
 impl Drop for Asked {
@@ -144,6 +153,11 @@ impl Sharing {
         Self { age, ..self.clone() }
     }
 
+    /// Returns the moment since which a watch has announced no change. `None` without a watch.
+    pub(super) fn unchanged_since(&self, root: &str) -> Option<Moment> {
+        self.shared.unchanged_since(root)
+    }
+
     /// Reads an answer: one that is shared, or that of a new request.
     pub(super) async fn ask(&self, request: Request, lasting: bool) -> Answer {
         let asked = match self.shared.find_or_ask(self.age, request, lasting) {
@@ -154,7 +168,7 @@ impl Sharing {
             Err(request) => {
                 (self.shared.0.observe)(Served::Asked);
                 let answer = self.shared.0.client.request_text(*request).await;
-                return answer.map(Arc::from).map_err(Arc::new);
+                return answer.map(Text::of).map_err(Arc::new);
             }
         };
         if lasting {
@@ -220,10 +234,12 @@ impl Shared {
         let key = format!("{} {}", request.uri(), String::from_utf8_lossy(accept));
         let mut table = locked(&self.0.table);
         let known = table.requests.get(&key).and_then(Weak::upgrade);
+        let mut before = None;
         if let Some(known) = known {
             if table.is_young(&known, age, request.uri().path()) {
                 return Ok((known, Served::Shared));
             }
+            before = known.text();
             // Its last owner may be this one, and the end of a request locks the table.
             drop(table);
             drop(known);
@@ -237,54 +253,63 @@ impl Shared {
         let asked = Arc::new(Asked { key: key.clone(), begun, answer, inner });
         table.requests.insert(key, Arc::downgrade(&asked));
         drop(table);
-        let run = run(Arc::clone(&self.0), Arc::downgrade(&asked), request, answered, lasting);
-        tokio::spawn(run);
+        let run =
+            Run { inner: Arc::clone(&self.0), asked: Arc::downgrade(&asked), before, lasting };
+        tokio::spawn(run.run(request, answered));
         Ok((asked, Served::Asked))
     }
 }
 
-/// Sends a request, gives its answer to those that wait, and keeps one that lasts until it is too old.
-async fn run(
+/// A request on its way.
+struct Run {
     inner: Arc<Inner>,
     asked: Weak<Asked>,
-    request: Request,
-    answered: watch::Sender<Option<Answer>>,
+    /// The last answer to the same request, which may be decoded already.
+    before: Option<Arc<Text>>,
     lasting: bool,
-) {
-    let begun = Instant::now();
-    match asked.upgrade() {
-        Some(asked) => drop(asked.begun.set((Moment::now(), begun))),
-        None => return,
-    }
-    let request = tokio::time::timeout(REQUEST_TIME, inner.client.request_text(request));
-    let answer: Answer = tokio::select! {
-        answer = request => match answer {
-            Ok(Ok(text)) => Ok(Arc::from(text)),
-            Ok(Err(error)) => Err(Arc::new(error)),
-            Err(_) => Err(ended("the API server did not answer within 10s")),
-        },
-        // The last reader has left.
-        () = answered.closed() => return,
-    };
-    let Some(asked) = asked.upgrade() else { return };
-    let length = match &answer {
-        Ok(text) if lasting => Some(text.len()),
-        // That something does not exist is an answer, too.
-        Err(error) if lasting && is_not_found(error) => Some(ABSENCE),
-        Ok(_) => None,
-        Err(_) => {
-            inner.forget(&asked);
-            None
+}
+
+impl Run {
+    /// Sends the request, gives its answer to those that wait, and keeps one that lasts until it is too
+    /// old.
+    async fn run(self, request: Request, answered: watch::Sender<Option<Answer>>) {
+        let Self { inner, asked, before, lasting } = self;
+        let begun = Instant::now();
+        match asked.upgrade() {
+            Some(asked) => drop(asked.begun.set((Moment::now(), begun))),
+            None => return,
         }
-    };
-    answered.send_replace(Some(answer));
-    let Some(length) = length.filter(|length| *length <= MOST_BYTES_EACH) else { return };
-    if !inner.keep(length) {
-        return;
+        let request = tokio::time::timeout(REQUEST_TIME, inner.client.request_text(request));
+        let answer: Answer = tokio::select! {
+            answer = request => match answer {
+                Ok(Ok(text)) => Ok(Text::after(text, before.as_deref())),
+                Ok(Err(error)) => Err(Arc::new(error)),
+                Err(_) => Err(ended("the API server did not answer within 10s")),
+            },
+            // The last reader has left.
+            () = answered.closed() => return,
+        };
+        drop(before);
+        let Some(asked) = asked.upgrade() else { return };
+        let length = match &answer {
+            Ok(text) if lasting => Some(text.as_str().len()),
+            // That something does not exist is an answer, too.
+            Err(error) if lasting && is_not_found(error) => Some(ABSENCE),
+            Ok(_) => None,
+            Err(_) => {
+                inner.forget(&asked);
+                None
+            }
+        };
+        answered.send_replace(Some(answer));
+        let Some(length) = length.filter(|length| *length <= MOST_BYTES_EACH) else { return };
+        if !inner.keep(length) {
+            return;
+        }
+        tokio::time::sleep_until(begun + LASTS).await;
+        drop(asked);
+        locked(&inner.table).kept -= length;
     }
-    tokio::time::sleep_until(begun + LASTS).await;
-    drop(asked);
-    locked(&inner.table).kept -= length;
 }
 
 impl Inner {

@@ -32,6 +32,8 @@ pub(super) fn stricter(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use std::collections::BTreeMap;
 
     use proptest::collection::{btree_map, vec};
@@ -56,8 +58,8 @@ mod tests {
 
     fn written(own: Vec<ScalePolicy>) -> Written {
         Written {
-            own,
-            everywhere: Vec::new(),
+            own: Arc::new(own),
+            everywhere: Arc::default(),
             undecodable: Vec::new(),
             labels: Seen::Absent,
             unreadable: None,
@@ -124,7 +126,7 @@ mod tests {
         let of_the_namespace = |spec| written(vec![policy("loose", spec)]);
         let of_the_platform = |spec| {
             let policy = ClusterScalePolicy::new("loose", serde_json::from_value(spec).unwrap());
-            Written { everywhere: vec![policy], ..written(Vec::new()) }
+            Written { everywhere: Arc::new(vec![policy]), ..written(Vec::new()) }
         };
         let rebuild = "rebuild-in-progress";
         for (name, policies, facts, want) in [

@@ -1,5 +1,7 @@
 //! `policy`: the effective policy, and the effect of a new one.
 
+use std::sync::Arc;
+
 use pgscale_guard::Policies;
 use pgscale_guard::policy::{Undecodable, Written};
 
@@ -88,8 +90,8 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
 /// Returns the policies that hold for every cluster of the namespace.
 fn for_all(written: &Written) -> Policies {
     let mut common = written.clone();
-    common.own.retain(|policy| policy.spec.holds_for_all());
-    common.everywhere.retain(|policy| policy.spec.policy.holds_for_all());
+    Arc::make_mut(&mut common.own).retain(|policy| policy.spec.holds_for_all());
+    Arc::make_mut(&mut common.everywhere).retain(|policy| policy.spec.policy.holds_for_all());
     common.undecodable.retain(Undecodable::holds_for_all);
     common.matching(&std::collections::BTreeMap::new())
 }

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use pgscale_guard::Change;
-use pgscale_guard::read::{Age, Operators, Reader};
+use pgscale_guard::read::{Age, Reader};
 use pgscale_guard::rules::{refusable_unseen, refused_unseen};
 
 use super::deadlines::Deadlines;
@@ -25,8 +25,6 @@ const TIME: Duration = Duration::from_millis(250);
 pub(super) struct Early {
     /// Reads what is certainly not older than its last change.
     certain: Reader,
-    /// Reads what began after the review arrived.
-    fresh: Reader,
     /// Reads what may be a second old.
     recent: Reader,
 }
@@ -36,18 +34,9 @@ impl Early {
     pub(super) fn of(reader: &Reader, deadlines: Deadlines) -> Self {
         let aged = |age| {
             let sharing = reader.sharing.as_ref().map(|sharing| sharing.aged(age));
-            Reader { sharing, ..reader.clone() }
+            Reader { sharing, operators: reader.operators.aged(age), ..reader.clone() }
         };
-        let recent = aged(Age::Recent);
-        let operators = match &reader.operators {
-            Operators::Known(known) => Operators::Known(known.recent()),
-            other @ (Operators::Listed | Operators::Named { .. }) => other.clone(),
-        };
-        Self {
-            certain: aged(Age::Unchanged(deadlines.arrived)),
-            fresh: aged(Age::Since(deadlines.arrived)),
-            recent: Reader { operators, ..recent },
-        }
+        Self { certain: aged(Age::Unchanged(deadlines.arrived)), recent: aged(Age::Recent) }
     }
 
     /// Returns the refusal of a change that no live fact can save. `None` where that is not certain in
@@ -70,7 +59,7 @@ impl Early {
             // review spares it the wait for the operator alone.
             let guess = self.recent.operator(&change.new).await;
             refused_unseen(change, now, &policies, Some(guess.known()?))?;
-            operator = Some(self.fresh.operator(&change.new).await.known()?.clone());
+            operator = Some(self.certain.operator(&change.new).await.known()?.clone());
         }
         policies.overrides = self.certain.overrides(&change.new).await;
         if policies.overrides.unreadable.is_some() {

@@ -5,29 +5,39 @@
 //! [`MAX_AGE`] old. Their settings are read again for each review that is not refused before: an
 //! operator that starts a second later has the new ones. What could not be read is never kept.
 //!
+//! A refusal may rest on settings that are at most [`MAX_AGE`] old while a watch announces every change of
+//! them, of the Deployments and of the list of accounts ([`KnownOperators::sources`]). Then the
+//! Deployments may be twice as old.
+//!
 //! Without a list of accounts the operator is the only Deployment that may be one. A task lists the
 //! Deployments of all namespaces every few seconds, and reviews read by name what it found.
 //! A second Deployment that may be one therefore makes the operator unknown within that time. Until
 //! then the first one counts: a look-alike takes its place at no time.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
 use super::Found;
 use super::candidates::{listed_accounts, only_of, only_one, possible, under};
+use super::settings::{Starts, place};
 use crate::duration::exact;
 use crate::objects::deployment::account;
+use crate::operator::account::{LIST_NAME, LIST_NAMESPACE};
 use crate::operator::{Account, Operator};
-use crate::read::fetch::Objects;
-use crate::read::shared::Moment;
+use crate::read::fetch::{Kind, Objects};
+use crate::read::shared::{Age, Moment};
 
 /// The age at which a look at the operators serves no further change.
 const MAX_AGE: Duration = Duration::from_secs(1);
+/// The most objects of operators whose changes are to be announced.
+const SOURCES: usize = 32;
 /// The shortest time between two searches through the Deployments of all namespaces.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(5);
 /// The longest time between two searches, and the longest time that one may take.
@@ -42,11 +52,37 @@ const SEARCHED_WITHIN: Duration = Duration::from_secs(200);
 const READ_BY_NAME: usize = 8;
 
 /// The operators, shared by the changes that one process judges.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct KnownOperators {
     shared: Arc<Shared>,
-    /// Only a look serves that began after this moment.
-    since: Option<Moment>,
+    /// The age that a look may have.
+    age: Age,
+}
+
+impl Default for KnownOperators {
+    fn default() -> Self {
+        Self { shared: Arc::default(), age: Age::Recent }
+    }
+}
+
+/// One object that the operators' settings, or the question which operators there are, rest on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Source {
+    /// The path of all objects of its kind in its namespace.
+    pub collection: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Source {
+    fn of(kind: Kind, name: &str) -> Self {
+        Self { collection: kind.path, name: name.to_owned() }
+    }
+
+    /// Returns its own path.
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.collection, self.name)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -57,16 +93,27 @@ struct Shared {
     searched: RwLock<Option<Search>>,
     /// An operator of an earlier look, of any age.
     last: RwLock<Option<Operator>>,
+    /// The starts of the operators' pods.
+    starts: Starts,
+    /// The objects that the last look rests on.
+    sources: watch::Sender<BTreeSet<Source>>,
 }
 
 /// One look at the operators.
 #[derive(Clone, Debug)]
 struct Look {
+    /// The beginning of the read of the Deployments.
     began: Instant,
+    /// The same.
+    first: Moment,
+    /// The beginning of the read of the settings.
+    read: Instant,
+    /// The same.
     moment: Moment,
     accounts: Arc<Vec<Account>>,
     deployments: Arc<Vec<Deployment>>,
     found: Arc<Found>,
+    sources: Arc<BTreeSet<Source>>,
 }
 
 /// One search through the Deployments of all namespaces.
@@ -81,7 +128,7 @@ struct Search {
 
 impl PartialEq for KnownOperators {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.shared, &other.shared) && self.since == other.since
+        Arc::ptr_eq(&self.shared, &other.shared) && self.age == other.age
     }
 }
 
@@ -89,10 +136,23 @@ impl Eq for KnownOperators {}
 
 impl Look {
     /// Reads the settings of the same Deployments again.
-    async fn again(&self, objects: &Objects) -> Self {
-        let moment = Moment::now();
-        let found = Found::of(objects, &self.deployments, None).await;
-        Self { moment, found: Arc::new(found), ..self.clone() }
+    async fn again(&self, objects: &Objects, starts: &Starts) -> Self {
+        let (read, moment) = (Instant::now(), Moment::now());
+        let found = Found::of(&objects.since(moment), &self.deployments, None, Some(starts)).await;
+        Self { read, moment, found: Arc::new(found), ..self.clone() }
+    }
+
+    /// Returns whether the Deployments were at most a second old when the settings were read.
+    fn is_of_one_second(&self) -> bool {
+        self.read.duration_since(self.began) <= MAX_AGE
+    }
+
+    /// Returns whether watches announce every change of what it rests on, and have announced none.
+    fn is_unchanged(&self, objects: &Objects) -> bool {
+        let Some(sharing) = &objects.sharing else { return false };
+        let unchanged = |source: &Source| sharing.unchanged_since(&source.path());
+        self.sources.len() <= SOURCES
+            && self.sources.iter().all(|it| unchanged(it).is_some_and(|since| since < self.first))
     }
 }
 
@@ -114,17 +174,17 @@ impl KnownOperators {
         }
     }
 
-    /// Returns the same operators for a reader that takes no settings from before this moment, and
-    /// Deployments that are at most a second old. Readers that wait together share one look.
+    /// Returns the same operators for a reader that takes settings of this age, and, for what admits a
+    /// change, Deployments that are at most a second old. Readers that wait together share one look.
     #[must_use]
-    pub fn since(&self, moment: Moment) -> Self {
-        Self { since: Some(moment), ..self.clone() }
+    pub fn aged(&self, age: Age) -> Self {
+        Self { age, ..self.clone() }
     }
 
-    /// Returns the same operators for a reader that takes any look of the last second, for a guess.
-    #[must_use]
-    pub fn recent(&self) -> Self {
-        Self { since: None, ..self.clone() }
+    /// Returns the objects that the last look rests on, now and whenever they change. A watch is to
+    /// announce every change of each, by its [path](Source::path).
+    pub fn sources(&self) -> watch::Receiver<BTreeSet<Source>> {
+        self.shared.sources.subscribe()
     }
 
     /// Returns the operators.
@@ -147,15 +207,12 @@ impl KnownOperators {
         let held = tokio::time::timeout_at(objects.until, self.shared.look.lock()).await;
         let mut held = held
             .map_err(|_| format!("the operators: no answer within {}", exact(objects.patience)))?;
-        let recent = |look: &&Look| match self.since {
-            Some(since) => look.moment > since,
-            None => look.began >= asked || look.began.elapsed() <= MAX_AGE,
-        };
-        if let Some(look) = held.as_ref().filter(recent) {
+        if let Some(look) = held.as_ref().filter(|look| self.takes(look, asked, objects)) {
             return Ok(look.clone());
         }
-        let look = match held.as_ref().filter(|look| look.began.elapsed() <= MAX_AGE) {
-            Some(look) => look.again(objects).await,
+        let starts = &self.shared.starts;
+        let look = match held.as_ref().filter(|look| self.keeps_deployments(look, objects)) {
+            Some(look) => look.again(objects, starts).await,
             None => self.take_look(objects).await?,
         };
         let first = look.found.operators.iter().find_map(|(_, operator)| operator.as_ref().ok());
@@ -167,8 +224,30 @@ impl KnownOperators {
         Ok(look)
     }
 
+    /// Returns whether a look is young enough for a reader that `asked` then.
+    fn takes(&self, look: &Look, asked: Instant, objects: &Objects) -> bool {
+        let recent = look.read.elapsed() <= MAX_AGE;
+        match self.age {
+            Age::Since(moment) => look.moment > moment && look.is_of_one_second(),
+            Age::Recent => look.read >= asked || recent,
+            Age::Unchanged(moment) => {
+                look.moment > moment
+                    || recent && look.began.elapsed() <= 2 * MAX_AGE && look.is_unchanged(objects)
+            }
+        }
+    }
+
+    /// Returns whether only the settings have to be read again.
+    fn keeps_deployments(&self, look: &Look, objects: &Objects) -> bool {
+        let age = look.began.elapsed();
+        let for_a_refusal = matches!(self.age, Age::Recent | Age::Unchanged(_));
+        age <= MAX_AGE || for_a_refusal && age <= 2 * MAX_AGE && look.is_unchanged(objects)
+    }
+
     async fn take_look(&self, objects: &Objects) -> Result<Look, String> {
         let (began, moment) = (Instant::now(), Moment::now());
+        // Whatever age the reader takes: the look counts as young as this moment.
+        let objects = &objects.since(moment);
         let (accounts, deployments) = if let Some(accounts) = listed_accounts(objects).await? {
             let deployments = under(objects, &accounts).await?;
             (accounts, deployments)
@@ -176,9 +255,25 @@ impl KnownOperators {
             let deployments = self.only_candidate(objects).await?;
             (deployments.iter().map(account).collect(), deployments)
         };
-        let found = Found::of(objects, &deployments, None).await;
-        let (accounts, deployments) = (Arc::new(accounts), Arc::new(deployments));
-        Ok(Look { began, moment, accounts, deployments, found: Arc::new(found) })
+        let found = Found::of(objects, &deployments, None, Some(&self.shared.starts)).await;
+        let sources = Arc::new(sources(&deployments, &found));
+        self.shared.sources.send_if_modified(|last| {
+            let new = *last != *sources && sources.len() <= SOURCES;
+            if new {
+                last.clone_from(&sources);
+            }
+            new
+        });
+        Ok(Look {
+            began,
+            first: moment,
+            read: began,
+            moment,
+            accounts: Arc::new(accounts),
+            deployments: Arc::new(deployments),
+            found: Arc::new(found),
+            sources,
+        })
     }
 
     /// Returns the Deployments of the only possible operator, by the last search.
@@ -206,4 +301,16 @@ impl KnownOperators {
         drop(searched);
         Ok(found)
     }
+}
+
+/// Returns the objects that a look rests on: the list of accounts, the Deployments and the settings.
+fn sources(deployments: &[Deployment], found: &Found) -> BTreeSet<Source> {
+    let list = Source::of(Kind::of::<ConfigMap>(Some(LIST_NAMESPACE)), LIST_NAME);
+    let deployments = deployments.iter().filter_map(|deployment| {
+        let kind = Kind::of::<Deployment>(Some(deployment.metadata.namespace.as_deref()?));
+        Some(Source::of(kind, deployment.metadata.name.as_deref()?))
+    });
+    let settings = found.operators.iter().filter_map(|(candidate, _)| place(&candidate.settings));
+    let settings = settings.map(|(kind, name)| Source::of(kind, name));
+    [list].into_iter().chain(deployments).chain(settings).collect()
 }

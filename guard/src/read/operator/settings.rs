@@ -1,5 +1,8 @@
 //! Reads the settings of one operator.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
@@ -12,18 +15,67 @@ use crate::operator::{Operator, Settings};
 use crate::postgresql::{GROUP, VERSION};
 use crate::read::fetch::{Kind, Objects};
 
-/// Completes a Deployment's data with the settings of its operator.
-pub(super) async fn complete(objects: &Objects, candidate: &Candidate) -> Result<Operator, String> {
-    let selector = spell(&candidate.pod_selector);
+/// The most sets of pods whose starts are remembered. There are as many as operators.
+const SETS: usize = 64;
+
+/// A time before which none of an operator's pods started, by the namespace and the labels of these pods.
+///
+/// It holds for ever: a pod keeps its start, and a later pod starts later. So settings that were not
+/// edited since are those of every pod, and nothing more needs to be read to know it.
+#[derive(Debug, Default)]
+pub(super) struct Starts(Mutex<HashMap<(String, String), Timestamp>>);
+
+impl Starts {
+    fn of(&self, pods: &(String, String)) -> Option<Timestamp> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(pods).copied()
+    }
+
+    /// Records the first start among the `read` pods. The start of a pod is that of its kubelet's work:
+    /// a container that restarts changes nothing about it.
+    fn record(&self, pods: (String, String), read: &[Pod]) {
+        let starts = read.iter().filter_map(|pod| pod.status.as_ref()?.start_time.as_ref());
+        let Some(first) = starts.map(|time| time.0).min() else { return };
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= SETS {
+            all.clear();
+        }
+        all.insert(pods, first);
+    }
+}
+
+/// Completes a Deployment's data with the settings of its operator. What `starts` knows of its pods is
+/// not read again.
+pub(super) async fn complete(
+    objects: &Objects,
+    candidate: &Candidate,
+    starts: Option<&Starts>,
+) -> Result<Operator, String> {
+    let key = (candidate.namespace.clone(), spell(&candidate.pod_selector));
+    let first = starts.and_then(|starts| starts.of(&key));
     let pods = async {
+        let (namespace, selector) = &key;
         // An empty selector would select every pod.
         if selector.is_empty() {
             return None;
         }
-        objects.list::<Pod>(Some(&candidate.namespace), Some(&selector)).await.ok()
+        let pods = objects.list::<Pod>(Some(namespace), Some(selector)).await.ok()?;
+        if let Some(starts) = starts {
+            starts.record(key.clone(), &pods);
+        }
+        Some(pods)
     };
-    let (settings, pods) = futures::join!(settings(objects, candidate), pods);
-    let SettingsObject { settings, watched_namespace, edited } = settings?;
+    let (SettingsObject { settings, watched_namespace, edited }, pods) = match first {
+        None => {
+            let (settings, pods) = futures::join!(settings(objects, candidate), pods);
+            (settings?, pods)
+        }
+        Some(first) => {
+            let settings = settings(objects, candidate).await?;
+            let every_pod_has_them = settings.edited.is_none_or(|edited| edited <= first);
+            let pods = if every_pod_has_them { Some(Vec::new()) } else { pods.await };
+            (settings, pods)
+        }
+    };
     let stale_settings = match (edited, pods) {
         (None, _) => Some(false),
         (Some(_), None) => None,
@@ -40,6 +92,25 @@ pub(super) async fn complete(objects: &Objects, candidate: &Candidate) -> Result
         stale_settings,
         watched_namespace: candidate.watched_namespace(watched_namespace.as_deref()),
     })
+}
+
+/// Returns the object that holds the settings of an operator, by the path of its kind and by its name.
+/// `None` where no object holds them.
+pub(super) fn place(source: &SettingsSource) -> Option<(Kind, &str)> {
+    match source {
+        SettingsSource::BuiltIn => None,
+        SettingsSource::ConfigMap { namespace, name } => {
+            Some((Kind::of::<ConfigMap>(Some(namespace)), name.as_str()))
+        }
+        SettingsSource::OperatorConfiguration { namespace, name } => {
+            Some((configurations(namespace), name.as_str()))
+        }
+    }
+}
+
+fn configurations(namespace: &str) -> Kind {
+    let (kind, plural) = ("OperatorConfiguration", "operatorconfigurations");
+    Kind::foreign(GROUP, VERSION, kind, plural, Some(namespace))
 }
 
 struct SettingsObject {
@@ -78,14 +149,7 @@ async fn settings(objects: &Objects, candidate: &Candidate) -> Result<SettingsOb
             })
         }
         SettingsSource::OperatorConfiguration { namespace, name } => {
-            let kind = Kind::foreign(
-                GROUP,
-                VERSION,
-                "OperatorConfiguration",
-                "operatorconfigurations",
-                Some(namespace),
-            );
-            let object = match objects.get_of::<Value>(&kind, name).await {
+            let object = match objects.get_of::<Value>(&configurations(namespace), name).await {
                 Seen::Known(object) => object,
                 Seen::Absent => return Err(missing()),
                 Seen::Unreadable(why) => return Err(why),

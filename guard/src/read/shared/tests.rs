@@ -64,7 +64,7 @@ impl Server {
 async fn read(sharing: &Sharing, lasting: bool) -> Result<String, String> {
     let request = Request::get(PATH).body(Vec::new()).unwrap();
     let answer = sharing.ask(request, lasting).await;
-    answer.map(|text| text.to_string()).map_err(|error| error.to_string())
+    answer.map(|text| text.as_str().to_owned()).map_err(|error| error.to_string())
 }
 
 /// Reads for a reader that arrives now.

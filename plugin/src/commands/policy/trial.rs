@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use futures::{StreamExt as _, stream};
 use pgscale_guard::object_ref::{self, ObjectRef};
@@ -119,17 +120,19 @@ impl New {
     fn beside(&self, mut there: Written, namespace: &str) -> Written {
         let own = self.own.iter();
         for policy in own.filter(|it| it.metadata.namespace.as_deref() == Some(namespace)) {
-            there.own.retain(|old| old.metadata.name != policy.metadata.name);
+            let own = Arc::make_mut(&mut there.own);
+            own.retain(|old| old.metadata.name != policy.metadata.name);
+            own.push(policy.clone());
             let source = named(object_ref::Kind::ScalePolicy, policy.metadata.name.as_deref());
             there.undecodable.retain(|old| old.source != source);
-            there.own.push(policy.clone());
         }
         for policy in &self.everywhere {
-            there.everywhere.retain(|old| old.metadata.name != policy.metadata.name);
+            let everywhere = Arc::make_mut(&mut there.everywhere);
+            everywhere.retain(|old| old.metadata.name != policy.metadata.name);
+            everywhere.push(policy.clone());
             let source =
                 named(object_ref::Kind::ClusterScalePolicy, policy.metadata.name.as_deref());
             there.undecodable.retain(|old| old.source != source);
-            there.everywhere.push(policy.clone());
         }
         there
     }

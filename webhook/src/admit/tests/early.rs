@@ -61,6 +61,26 @@ fn roots() -> [String; 4] {
     ]
 }
 
+/// Lets watches announce every change of the objects of the operators that the last look found.
+fn operators_watched(admission: &Admission) {
+    for source in admission.operators.sources().borrow().iter() {
+        admission.shared.announced(&source.path());
+    }
+}
+
+/// Returns a server whose operator runs 6 instances at most, beside policies that allow zero or 7.
+fn limited() -> Changing {
+    // One pod serves as the operator's and as the cluster's: nothing looks at its name.
+    let pod = json!({"metadata": {"namespace": "default", "name": "postgres-operator-x"},
+        "status": {"startTime": "2026-11-02T00:00:00Z"}});
+    Changing::new(FakeApiServer {
+        operator: Some(json!({"max_instances": "6", "watched_namespace": "*"})),
+        policies: vec![policy(&json!({"max": 7}))],
+        pods: vec![pod],
+        ..FakeApiServer::default()
+    })
+}
+
 fn counted(admission: &Admission, name: &str) -> u64 {
     let text = admission.metrics.text();
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -153,6 +173,29 @@ async fn early_refusals_cost_a_tenth_of_a_request_at_50_a_second() {
     assert_eq!(counted(&admission, "pgscale_admission_refused_early_total"), 250);
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(admission.shared.kept_bytes(), 0, "nothing stays while nothing is asked");
+}
+
+/// These rest on the operator, too: its settings, its Deployment, and the list of accounts.
+#[tokio::test(start_paused = true)]
+async fn refusals_by_the_operator_cost_a_tenth_of_a_request_at_50_a_second() {
+    for (from, to) in [(5, 0), (3, 7)] {
+        let server = limited();
+        let admission = server.admission();
+        watched(&admission);
+        let review = dry(from, to);
+        // The first look finds the objects that are to be watched.
+        assert_eq!(ask(&admission, &review).await["allowed"], false);
+        operators_watched(&admission);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        server.asked();
+        for _ in 0..500 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert_eq!(ask(&admission, &review).await["allowed"], false);
+        }
+        let asked = server.asked();
+        assert!(asked.len() <= 50, "{to}: {} {asked:?}", asked.len());
+        assert_eq!(counted(&admission, "pgscale_admission_refused_early_total"), 501);
+    }
 }
 
 /// Reviews that are worked on at the same time. More would wait for their turn, and then ask again.
@@ -265,16 +308,86 @@ async fn policy_relaxed_a_moment_ago_is_seen() {
     }
 }
 
-/// A read of a second ago only raises the suspicion. The refusal rests on a later one.
+/// Without a watch, a read of a second ago only raises the suspicion, and the refusal rests on a later
+/// one. With watches it is refused until one of them announces the change.
 #[tokio::test(start_paused = true)]
 async fn operators_limit_raised_a_moment_ago_is_seen() {
     let limits = |max: &str| Some(json!({"max_instances": max, "watched_namespace": "*"}));
-    let server = Changing::new(FakeApiServer { operator: limits("4"), ..three_to_seven() });
+    for with_watch in [false, true] {
+        let server = Changing::new(FakeApiServer { operator: limits("4"), ..three_to_seven() });
+        let admission = server.admission();
+        watched(&admission);
+        for round in 0..5 {
+            assert_eq!(ask(&admission, &dry(3, 5)).await["allowed"], false);
+            if with_watch && round == 0 {
+                operators_watched(&admission);
+            }
+            tokio::time::sleep(Duration::from_millis(400)).await;
+        }
+        server.edit(|server| server.operator = limits("9"));
+        if with_watch {
+            for source in admission.operators.sources().borrow().iter() {
+                admission.shared.changed(&source.path());
+            }
+        }
+        assert_eq!(ask(&admission, &dry(3, 5)).await["allowed"], true, "{with_watch}");
+    }
+}
+
+/// The settings that another review read half a second ago are good for a guess. What admits a change is
+/// read after its review has arrived, whatever the guess was.
+#[tokio::test(start_paused = true)]
+async fn guess_by_an_earlier_answer_never_admits() {
+    let limits = |max: &str| Some(json!({"max_instances": max, "watched_namespace": "*"}));
+    let server = Changing::new(FakeApiServer { operator: limits("9"), ..three_to_seven() });
     let admission = server.admission();
     watched(&admission);
-    assert_eq!(ask(&admission, &dry(3, 5)).await["allowed"], false);
-    server.edit(|server| server.operator = limits("9"));
-    assert_eq!(ask(&admission, &dry(3, 5)).await["allowed"], true);
+    for _ in 0..2 {
+        assert_eq!(ask(&admission, &dry(3, 5)).await["allowed"], true);
+        tokio::time::sleep(Duration::from_millis(600)).await;
+    }
+    // The last look at the Deployments is more than a second old, and that at the settings is not.
+    server.edit(|server| server.operator = limits("4"));
+    let answer = ask(&admission, &dry(3, 5)).await;
+    assert_eq!(answer["allowed"], false, "{answer}");
+    assert!(answer["auditAnnotations"]["rules"].to_string().contains("operator-limits=deny"));
+}
+
+/// The settings, the Deployment and the list of accounts are each watched by name.
+#[tokio::test(start_paused = true)]
+async fn objects_of_the_operator_are_watched_once_they_are_known() {
+    let server = limited();
+    let admission = server.admission();
+    let watches = Arc::new(Mutex::new(Vec::new()));
+    let service = tower::service_fn({
+        let watches = Arc::clone(&watches);
+        move |request: Request<ClientBody>| {
+            let body = if request.uri().query().unwrap_or_default().contains("watch=true") {
+                watches.lock().unwrap().push(request.uri().to_string());
+                Body::from_stream(futures::stream::pending::<Result<Vec<u8>, Infallible>>())
+            } else {
+                let list = json!({"kind": "PartialObjectMetadataList", "items": [],
+                    "apiVersion": "meta.k8s.io/v1", "metadata": {"resourceVersion": "7"}});
+                Body::from(list.to_string())
+            };
+            async move { Ok::<_, Infallible>(HttpResponse::new(body)) }
+        }
+    });
+    let client = Client::new(service, "default");
+    let (shared, operators) = (admission.shared.clone(), admission.operators.clone());
+    let watching = tokio::spawn(announce(client, shared, operators));
+    ask(&admission, &dry(3, 7)).await;
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let sources = admission.operators.sources().borrow().clone();
+    assert_eq!(sources.len(), 3, "{sources:?}");
+    for source in &sources {
+        assert!(admission.shared.unchanged_since(&source.path()).is_some(), "{source:?}");
+        let name = format!("fieldSelector=metadata.name%3D{}", source.name);
+        let uris = watches.lock().unwrap();
+        let by_name = |uri: &&String| uri.starts_with(&source.collection) && uri.contains(&name);
+        assert_eq!(uris.iter().filter(by_name).count(), 1, "{source:?}: {uris:?}");
+    }
+    watching.abort();
 }
 
 #[tokio::test(start_paused = true)]
