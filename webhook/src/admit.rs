@@ -20,11 +20,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use futures::{FutureExt as _, StreamExt as _};
-use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::core::Status;
-use kube::core::admission::{AdmissionResponse, Operation};
-use pgscale_guard::postgresql::{GROUP, KIND, PLURAL, VERSION};
+use kube::core::admission::AdmissionResponse;
 use pgscale_guard::read::{
     Age, AskWhom, KnownOperators, MemberClient, Operators, ReadScope, Reader, Shared, machine_time,
 };
@@ -34,16 +32,14 @@ use tokio::time::Instant;
 
 pub(crate) use crate::admit::changes::announce;
 use crate::admit::deadlines::Deadlines;
-use crate::admit::decision::{CANNOT_BE_JUDGED, Decision, Fallback, JudgedChange};
+use crate::admit::decision::{Decision, Fallback, JudgedChange};
 use crate::admit::early::Early;
 pub(crate) use crate::admit::limits::Limits;
 use crate::admit::limits::{Busy, Lending, Place};
 use crate::admit::request::{
-    CountWrite, Exemption, Question, STATEFUL_SETS, asks_after_switchover, change_of_scale,
-    exemption,
+    CountWrite, Exemption, Question, asks_after_switchover, change_of_scale, exemption,
 };
 use crate::admit::review::{Received, Review, Undecodable};
-use crate::admit::watch::Admitted;
 pub(crate) use crate::admit::watch::Watch;
 use crate::events::Events;
 use crate::metrics::{MALFORMED, Metrics, UNKNOWN};
@@ -60,6 +56,7 @@ mod early;
 mod fuzzed;
 mod limits;
 mod object;
+mod record;
 mod refusal;
 mod request;
 mod response;
@@ -138,7 +135,9 @@ async fn validate(
     match read(&body) {
         Ok((review, question, values)) => {
             // Everything that is judged is decoded by now, and the live reads may take seconds.
-            drop((body, room));
+            drop(body);
+            // Without a place nothing but this room bounds how many are in memory.
+            let room = place.is_err().then_some(room);
             let mut place = place;
             if let Ok(held) = &mut place {
                 let weighed = admission.limits.weigh(held, values, deadlines.start).await;
@@ -151,6 +150,7 @@ async fn validate(
                 }
                 Err(why) => Decision::Unjudged { why, fallback: Fallback::Refuse },
             };
+            drop(room);
             admission.record(&review, &decision, started.elapsed());
             respond(decision.respond(&review))
         }
@@ -244,8 +244,7 @@ fn respond(response: AdmissionResponse) -> Response {
 }
 
 impl Admission {
-    /// Decides about a question, within its deadlines and whatever happens. Without a place it says
-    /// that it is busy.
+    /// Decides about a question, within its deadlines and whatever happens.
     async fn decide(
         &self,
         question: Question,
@@ -257,11 +256,11 @@ impl Admission {
         if let Question::Nothing(why) = question {
             return Decision::NothingToJudge(why);
         }
-        let Ok(place) = place else {
-            return Decision::Unjudged { why: Busy::WHY.to_owned(), fallback };
-        };
         // Boxed: a review that waits for its place would be as large as one that is judged.
-        let judged = self.judge(question, moved, deadlines, place).boxed();
+        let judged = match place {
+            Ok(place) => self.judge(question, moved, deadlines, place).boxed(),
+            Err(Busy) => self.without_place(question, fallback, deadlines).boxed(),
+        };
         let judged = AssertUnwindSafe(judged).catch_unwind();
         match tokio::time::timeout_at(deadlines.verdict, judged).await {
             Ok(Ok(decision)) => decision,
@@ -271,6 +270,36 @@ impl Admission {
                 Decision::Unjudged { why: why.to_owned(), fallback }
             }
         }
+    }
+
+    /// Returns the decision about a question that got no place: the webhook is busy.
+    ///
+    /// What would pass is refused where policies or the operator's limits alone refuse it. An early look
+    /// rests on what other reviews have read, so it costs nearly nothing.
+    async fn without_place(
+        &self,
+        question: Question,
+        fallback: Fallback,
+        deadlines: Deadlines,
+    ) -> Decision {
+        let look = async {
+            let _turn = self.limits.turn_without_place().await?;
+            let change = match question {
+                Question::Write(change) => *change,
+                Question::Scale(write) => self.change_of_scale(&write, deadlines).await.ok()?,
+                Question::Nothing(_) | Question::PastTheOperator(_) => return None,
+            };
+            Early::of(&self.reader(deadlines), deadlines).refusal(&change).await
+        };
+        let refused = match fallback {
+            Fallback::Pass => tokio::time::timeout_at(deadlines.reads, look).await.ok().flatten(),
+            Fallback::Refuse | Fallback::RefuseGrowth => None,
+        };
+        let Some(refused) = refused else {
+            return Decision::Unjudged { why: Busy::WHY.to_owned(), fallback };
+        };
+        self.metrics.refused_early();
+        Decision::Judged(Box::new(refused))
     }
 
     /// Returns the answer to a write where no verdict is reached.
@@ -390,100 +419,6 @@ impl Admission {
             clock: machine_time,
             sharing: Some(self.shared.aged(Age::Since(deadlines.arrived))),
         }
-    }
-
-    /// Counts and logs a decision. Unless the review is a dry run, writes the Event about it, and
-    /// watches a change that was admitted.
-    fn record(&self, review: &Review, decision: &Decision, took: Duration) {
-        let outcome = decision.outcome().as_str();
-        self.metrics.answered(operation(review), outcome, review.dry_run, took);
-        for (rule, effect) in decision.effects() {
-            self.metrics.found(rule, effect.as_str());
-        }
-        let refusing = decision.refusing();
-        let instances = match decision {
-            Decision::Judged(judged) => judged.span(),
-            Decision::NothingToJudge(why) => why.as_str().to_owned(),
-            Decision::Unjudged { .. } => CANNOT_BE_JUDGED.to_owned(),
-        };
-        tracing::info!(
-            uid = review.uid,
-            operation = operation(review),
-            cluster = format!("{}/{}", review.namespace.as_deref().unwrap_or(""), review.name),
-            user = review.user,
-            manager = review.field_manager,
-            dry_run = review.dry_run,
-            instances,
-            verdict = outcome,
-            rules = refusing.join(","),
-            milliseconds = took.as_millis(),
-            "reviewed"
-        );
-        // A dry run changes nothing. Only a change that was meant says whether a trial may end, and
-        // is worth an Event.
-        if review.dry_run {
-            return;
-        }
-        for (rule, mode) in decision.on_trial() {
-            let namespace = review.namespace.as_deref().unwrap_or_default();
-            self.metrics.would_deny(namespace, rule, mode);
-        }
-        if decision.is_overridden() {
-            self.metrics.overridden();
-        }
-        let user = review.user.as_deref().unwrap_or("an unknown user");
-        if let (Some(object), Decision::Judged(judged)) = (event_object(review), decision)
-            && let Some(removal) = judged.removal.clone()
-        {
-            self.watch.add(Admitted {
-                object,
-                namespace: judged.namespace.clone(),
-                name: judged.name.clone(),
-                uid: judged.uid.clone(),
-                user: user.to_owned(),
-                removal,
-            });
-        }
-        if let (Some(object), Some(reason)) = (event_object(review), decision.event()) {
-            self.events.write(object, reason, &decision.rules_of_event(), &decision.note(user));
-        }
-    }
-}
-
-/// Returns the object that an Event is about: the cluster, or the StatefulSet that was scaled past
-/// the operator; `None` for an object that was sent here by mistake.
-///
-/// An object that is being created has no uid yet.
-fn event_object(review: &Review) -> Option<ObjectReference> {
-    let resource = &review.resource;
-    let (api_version, kind) = match (&*resource.group, &*resource.resource) {
-        (GROUP, PLURAL) => (format!("{GROUP}/{VERSION}"), KIND),
-        _ if is_stateful_set(review) => ("apps/v1".to_owned(), "StatefulSet"),
-        _ => return None,
-    };
-    Some(ObjectReference {
-        api_version: Some(api_version),
-        kind: Some(kind.to_owned()),
-        name: review.object_name.clone().or_else(|| Some(review.name.clone())),
-        namespace: review.namespace.clone(),
-        uid: review.object_uid.clone(),
-        ..ObjectReference::default()
-    })
-}
-
-fn is_stateful_set(review: &Review) -> bool {
-    let resource = &review.resource;
-    (&*resource.group, &*resource.version, &*resource.resource) == STATEFUL_SETS
-}
-
-fn operation(review: &Review) -> &'static str {
-    match (&review.operation, review.sub_resource.as_deref()) {
-        (Operation::Update, _) if is_stateful_set(review) => "STATEFULSET",
-        (Operation::Update, Some("scale")) => "SCALE",
-        (Operation::Update, _) => "UPDATE",
-        (Operation::Create, _) => "CREATE",
-        (Operation::Delete, _) => "DELETE",
-        (Operation::Connect, _) => "CONNECT",
     }
 }
 

@@ -12,7 +12,8 @@
 //! answers as many as it can, and is quick for new reviews as soon as the load is over.
 //!
 //! A review that has waited so long that its verdict would come too late is answered without one:
-//! busy. Its body is read for that, because the direction of the change decides the answer.
+//! busy. Its body is read for that, because the direction of the change decides the answer. Growth
+//! that would pass unjudged still gets a look at the bounds, [`TURNS`] at a time.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,6 +34,8 @@ const WORKING: usize = 16;
 const HELD: usize = 128;
 /// The most reviews that wait. One more makes the oldest give up, whose time is nearly over.
 const WAITING: usize = 1024;
+/// The most reviews without a place that look at the bounds at the same time.
+const TURNS: usize = 8;
 /// The wait of the oldest after which the newest goes first.
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -67,6 +70,7 @@ pub(crate) struct Limits {
     /// One larger body at a time: it may have megabytes.
     large: Arc<Semaphore>,
     weight: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
 }
 
 struct Gate {
@@ -105,6 +109,7 @@ impl Limits {
             ordinary: Arc::new(Semaphore::new(ROOM)),
             large: Arc::new(Semaphore::new(1)),
             weight: Arc::new(Semaphore::new(WEIGHT)),
+            turns: Arc::new(Semaphore::new(TURNS)),
         }
     }
 
@@ -142,6 +147,12 @@ impl Limits {
             // Neither is ever closed.
             Ok(Err(_)) | Err(_) => Err(Busy),
         }
+    }
+
+    /// Waits for the turn of a review that got no place. `None` where there are too many.
+    pub(crate) async fn turn_without_place(&self) -> Option<OwnedSemaphorePermit> {
+        let turn = Arc::clone(&self.turns).acquire_owned();
+        tokio::time::timeout(PATIENCE, turn).await.ok()?.ok()
     }
 
     /// Waits until a review of this many JSON values may be judged, until `latest`.

@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
+use super::decision::CANNOT_BE_JUDGED;
 use super::testing::{create, object, scale, update};
 use super::*;
 

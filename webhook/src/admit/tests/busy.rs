@@ -43,6 +43,52 @@ async fn review_that_waits_in_vain_is_answered_in_the_direction_that_fails_safel
     }
 }
 
+/// Bounds that end where the load begins would hold against no tenant that makes the load.
+#[tokio::test(start_paused = true)]
+async fn growth_above_a_bound_is_refused_however_busy_the_webhook_is() {
+    let (admission, _place) = busy(FailurePolicy::Ignore).await;
+    for (review, rule) in [
+        (update(&object(3), &object(9)), Some("above-max")),
+        (update(&object(3), &object(5)), None),
+        (create(&object(9)), None),
+    ] {
+        let start = Instant::now();
+        let answer = ask(&admission, &review).await;
+        assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+        assert_eq!(answer["allowed"], rule.is_none(), "{answer}");
+        match rule {
+            Some(rule) => {
+                assert_eq!(answer["status"]["details"]["causes"][0]["reason"], rule);
+                assert_eq!(answer["auditAnnotations"]["live-state"], "not looked at");
+            }
+            None => assert!(answer["warnings"].to_string().contains(BUSY), "{answer}"),
+        }
+    }
+    let counted = "pgscale_admission_refused_early_total 1\n";
+    assert!(admission.metrics.text().contains(counted), "{}", admission.metrics.text());
+}
+
+/// The way through `scale` has the same bound, and an API server that is away changes no deadline.
+#[tokio::test(start_paused = true)]
+async fn growth_without_a_place_is_answered_in_time_by_what_can_be_read() {
+    let mut stored = object(3);
+    stored["spec"]["teamId"] = json!("acid");
+    for (silent, allowed) in [(false, false), (true, true)] {
+        let api_server = FakeApiServer { stored: Some(stored.clone()), silent, ..three_to_seven() };
+        let admission = api_server.admission();
+        let limits = places(1, Arc::clone(&admission.metrics));
+        let _place = limits.place(Instant::now() + Duration::from_secs(60)).await.unwrap();
+        let admission = Admission { limits, ..admission };
+        let start = Instant::now();
+        let reviews = (0..100).map(|_| ask_owned(admission.clone(), scale(Some(3), Some(9))));
+        let answers = futures::future::join_all(reviews).await;
+        assert!(start.elapsed() < Duration::from_millis(4500), "{:?}", start.elapsed());
+        assert!(answers.iter().all(|answer| answer["allowed"] == allowed), "{silent}");
+        let requests = api_server.requests.lock().unwrap().len();
+        assert!(requests <= 120, "{requests} requests");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn review_that_waits_reads_nothing_and_then_judges() {
     let (admission, place) = busy(FailurePolicy::Ignore).await;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use kube::core::DynamicObject;
-use kube::core::admission::{AdmissionRequest, AdmissionReview};
+use kube::core::admission::{AdmissionRequest, AdmissionReview, Operation};
 use pgscale_guard::postgresql::{JUDGED_PARTS, Postgresql, Writes};
 
 use super::*;
