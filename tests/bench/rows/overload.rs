@@ -45,7 +45,7 @@ struct Figures {
 /// The webhook, just started, with a mix of reviews that need live state.
 struct Fresh {
     target: Arc<Server>,
-    /// Growth that must pass, and shrinks that must be refused.
+    /// Growth that must pass, growth above the maximum and shrinks, both of which must be refused.
     mix: Arc<Vec<Shot>>,
     /// The verdicts in a second that it reaches at its best.
     capacity: f64,
@@ -59,9 +59,16 @@ impl Fresh {
         rig.webhook.run().await?;
         let target = rig.straight(Column::Ours).await?;
         let growth = rig.reviews(Column::Ours, Kind::Growth).await?;
-        let refused = rig.reviews(Column::Ours, Kind::LosesLeader).await?;
-        let both = growth.iter().zip(refused.iter().cycle());
-        let mix = Arc::new(both.flat_map(|(one, other)| [one.clone(), other.clone()]).collect());
+        let above = rig.reviews(Column::Ours, Kind::AboveMax).await?;
+        let shrink = rig.reviews(Column::Ours, Kind::LosesLeader).await?;
+        let refused = above.iter().cycle().zip(shrink.iter().cycle());
+        let mix =
+            growth.iter().zip(refused).enumerate().flat_map(|(number, (one, (above, shrink)))| {
+                // As many pass as are refused.
+                let other = if number % 4 == 0 { above } else { shrink };
+                [one.clone(), other.clone()]
+            });
+        let mix = Arc::new(mix.collect());
         let best = closed_loop(&target, &mix, WIDTH, extent.time(3)).await?;
         let capacity = count(best.verdicts) / best.took.as_secs_f64();
         let rest = probe(&target, &mix).await?.milliseconds(0.5);
