@@ -1,9 +1,9 @@
 //! Two real webhooks behind one Service, under a steady load of reviews through the API server,
-//! while they are restarted, get other certificates and are killed.
+//! while they are restarted, get other certificates and another secret path, and are killed.
 //!
 //! The test is their kubelet: it asks each `/readyz` with the timing of the chart's probe and
 //! writes the answer into the `EndpointSlice` by which the API server finds it. They answer only
-//! peers with the API server's client certificate.
+//! peers with the API server's client certificate, and only under a secret path.
 
 use std::ffi::OsString;
 use std::fs;
@@ -51,6 +51,9 @@ const SOON: Duration = Duration::from_secs(120);
 const LIMIT: Duration = Duration::from_secs(900);
 /// The first port of the replicas. Each takes two.
 const PORTS: u16 = 19_443;
+/// The secret part of the path, and the one that follows it.
+const PATHS: [&str; 2] =
+    ["first-path-of-the-replicas-0123456789", "another-path-of-the-replicas-0123456789"];
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![case("replicas::no_review_is_lost_while_replicas_come_and_go", come_and_go).within(LIMIT)]
@@ -78,14 +81,21 @@ async fn come_and_go(ctx: TestCtx) -> Result<()> {
     let next = Authority::new()?;
     replicas.register(&[&replicas.authority, &next]).await?;
     sleep(SEEN).await;
-    let served = [first.certificates().await?, second.certificates().await?];
-    replicas.sign(&next)?;
-    for (replica, served) in [&first, &second].into_iter().zip(served) {
-        replica.serves_another_certificate(served).await?;
-    }
+    replicas.renew(&next, [&first, &second]).await?;
     replicas.register(&[&next]).await?;
     replicas.authority = next;
     report(&load, "another authority");
+
+    // Another secret path: accepted beside the old one, then called, then accepted alone.
+    let [old, new] = PATHS;
+    replicas.accept(&[new, old])?;
+    replicas.renew(&replicas.authority, [&first, &second]).await?;
+    replicas.path = new;
+    replicas.register(&[&replicas.authority]).await?;
+    sleep(SEEN).await;
+    replicas.accept(&[new])?;
+    replicas.renew(&replicas.authority, [&first, &second]).await?;
+    report(&load, "another secret path");
 
     for _ in 0..20 {
         replicas.register(&[&replicas.authority]).await?;
@@ -139,6 +149,8 @@ struct Replicas {
     ctx: TestCtx,
     directory: PathBuf,
     authority: Authority,
+    /// The secret path under which they are called.
+    path: &'static str,
     next: u16,
 }
 
@@ -156,9 +168,28 @@ impl Replicas {
         let services: Api<Service> = Api::namespaced(ctx.bed.client(), &ctx.namespace);
         services.create(&PostParams::default(), &service).await.context("no Service")?;
         let authority = Authority::new()?;
-        let replicas = Self { ctx: ctx.clone(), directory, authority, next: PORTS };
+        let [path, _] = PATHS;
+        let replicas = Self { ctx: ctx.clone(), directory, authority, path, next: PORTS };
+        replicas.accept(&[path])?;
         replicas.sign(&replicas.authority)?;
         Ok(replicas)
+    }
+
+    /// Writes the file of the secret paths that all replicas accept.
+    fn accept(&self, paths: &[&str]) -> Result<()> {
+        write(&self.directory, "paths", &paths.join("\n")).map(drop)
+    }
+
+    /// Writes another certificate by `authority`, and returns when each of `replicas` serves it. By
+    /// then each has read the file of paths, too: it does so after the certificate.
+    async fn renew(&self, authority: &Authority, replicas: [&Replica; 2]) -> Result<()> {
+        let [first, second] = replicas;
+        let served = [first.certificates().await?, second.certificates().await?];
+        self.sign(authority)?;
+        for (replica, served) in replicas.into_iter().zip(served) {
+            replica.serves_another_certificate(served).await?;
+        }
+        Ok(())
     }
 
     /// Writes the files of a certificate by `authority`, which all replicas read.
@@ -182,6 +213,7 @@ impl Replicas {
             ("--metrics-listen", format!("{ADDRESS}:{metrics}").into()),
             ("--tls-cert", file("tls.crt")),
             ("--tls-key", file("tls.key")),
+            ("--path-file", file("paths")),
             ("--client-ca", file("clients.crt")),
             ("--client-name", WEBHOOK_CLIENT.into()),
             ("--kubeconfig", bed.kubeconfig().into()),
@@ -221,6 +253,7 @@ impl Replicas {
         let bundle: String = authorities.iter().map(|authority| authority.certificate()).collect();
         let bundle = k8s_openapi::ByteString(bundle.into_bytes());
         let namespace = &self.ctx.namespace;
+        let path = format!("/validate/{}", self.path);
         let registration = json!({
             "apiVersion": "admissionregistration.k8s.io/v1",
             "kind": "ValidatingWebhookConfiguration",
@@ -235,7 +268,7 @@ impl Replicas {
                 }],
                 "clientConfig": {
                     "caBundle": bundle,
-                    "service": {"namespace": namespace, "name": NAME, "path": "/validate"},
+                    "service": {"namespace": namespace, "name": NAME, "path": path},
                 },
             }],
         });
