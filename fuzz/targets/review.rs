@@ -18,7 +18,7 @@ fn one(body: &[u8]) {
         Err(Undecodable::Review { uid, why }) => {
             return check(&uid, &unreadable(uid.clone(), &why).into_review());
         }
-        Ok(read) => read,
+        Ok((review, question, _)) => (review, question),
     };
     let unjudged = |why: String| Decision::Unjudged { why, fallback: Fallback::Refuse };
     let decision = match question {
