@@ -48,7 +48,7 @@ impl Needed {
             room: needed.contains(Read::Quotas) || needed.contains(Read::LimitRanges) || around,
             backup: (needed.contains(Read::Backup) && whole) || around,
             nodes: (needed.contains(Read::Nodes) || around) && whole,
-            disruption_budgets: (budgets || around && asked == 2) && whole,
+            disruption_budgets: (budgets || around) && whole,
         }
     }
 }
@@ -181,7 +181,7 @@ mod tests {
             (
                 there.clone().seen_around(),
                 (3, 3),
-                "quotas 1, ranges 1, nodes 3, budgets -, backup logical-backup-acid-a",
+                "quotas 1, ranges 1, nodes 3, budgets 1, backup logical-backup-acid-a",
             ),
             (
                 there.clone().seen_around(),
