@@ -12,11 +12,12 @@ use crate::commands::{
     verify, version, wait,
 };
 use crate::connect::Connection;
-use crate::error::{EXIT_CODES, Failure};
+use crate::error::Failure;
 use crate::session::{Interruption, Session};
 use crate::terminal::expression::Expression;
 use crate::terminal::{Color, Output};
 
+mod help;
 mod tips;
 
 /// Scale PostgreSQL clusters of the Zalando postgres-operator without losing the leader or the
@@ -26,13 +27,7 @@ mod tips;
 /// rule says about it. A shrink moves the leader off the removed members before the count is lowered. The
 /// command ends when every member streams, and not when the operator says Running.
 #[derive(Clone, Debug, Parser)]
-#[command(
-    name = "kubectl-pgscale",
-    version,
-    disable_help_subcommand = true,
-    max_term_width = 100,
-    after_help = EXIT_CODES
-)]
+#[command(name = "kubectl-pgscale", version, disable_help_subcommand = true, max_term_width = 100)]
 pub(crate) struct Cli {
     /// Colours in the output; `NO_COLOR` wins.
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
@@ -76,9 +71,12 @@ impl Cli {
         T: Into<std::ffi::OsString> + Clone,
     {
         let arguments: Vec<std::ffi::OsString> = arguments.into_iter().map(Into::into).collect();
-        let matches = Self::command_as(arguments.first())
-            .try_get_matches_from(&arguments)
-            .map_err(|error| tips::advised(error, &arguments))?;
+        let matches = Self::screen_as(arguments.first()).try_get_matches_from(&arguments).map_err(
+            |error| match help::asked_for(&error, &arguments) {
+                Some(page) => page,
+                None => tips::advised(error, &arguments),
+            },
+        )?;
         let expression = expression(&matches);
         Ok(Self { expression, ..Self::from_arg_matches(&matches)? })
     }
@@ -89,20 +87,17 @@ impl Cli {
         let file = program
             .map(PathBuf::from)
             .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
-        let command = Self::command().mut_subcommands(with_rights);
+        let command = help::shaped(Self::command());
         match file {
             Some(file) if !file.starts_with("kubectl-") => command.bin_name(file),
             _ => command.bin_name("kubectl pgscale"),
         }
     }
-}
 
-/// Returns the command, its long help completed by the permissions it needs. They stand before the
-/// examples, which end the short help too.
-fn with_rights(command: clap::Command) -> clap::Command {
-    let Some(rights) = crate::permissions::help(command.get_name()) else { return command };
-    let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-    command.after_long_help(format!("{rights}\n\n{examples}"))
+    /// Returns the command whose help fits on a screen.
+    pub(crate) fn screen_as(program: Option<&std::ffi::OsString>) -> clap::Command {
+        help::brief(Self::command_as(program))
+    }
 }
 
 /// Runs the verb of `cli`.

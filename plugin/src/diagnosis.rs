@@ -68,11 +68,14 @@ pub(crate) struct Clues<'a> {
     pub(crate) reach: &'a Reach,
 }
 
-/// Returns the causes that keep the cluster from converging, the likeliest first. Empty where there
-/// is none.
+/// Returns the causes that keep the cluster from converging, the likeliest first, or else what
+/// deserves a look although it has converged. Empty where there is none.
 pub(crate) fn causes(clues: &Clues<'_>) -> Vec<Cause> {
     let mut causes: Vec<Cause> = count::limited(clues).into_iter().collect();
     if clues.missing.is_empty() {
+        // It has converged, and the next change or the next failure would not go well.
+        causes.extend(paused(clues));
+        causes.extend(count::unattended(clues));
         return causes;
     }
     let facts = clues.facts();

@@ -135,6 +135,7 @@ pub(crate) async fn apply(
                 done.lead = not_moved.lead();
                 not_moved.failure
             })?;
+            session.interruption.means(format!("interrupted; {}", left_behind(true)));
             session.out.note(&moved.reported());
             done.lead = Lead::moved(wanted, moved);
             plan = plan_after_move(session, &plan).await?;
@@ -383,6 +384,11 @@ fn still_allowed(now: &Plan, moved: bool) -> Result<(), Failure> {
 /// Returns the work that was done before the count is written, in words.
 fn so_far(moved: bool) -> &'static str {
     if moved { "the leader was moved" } else { "nothing was changed" }
+}
+
+/// Returns what an interruption leaves behind before the count is written, in words.
+fn left_behind(moved: bool) -> &'static str {
+    if moved { "the leader was moved, and numberOfInstances is unchanged" } else { so_far(false) }
 }
 
 async fn read_plan(session: &Session, before: &Plan) -> Result<(Plan, Facts), Failure> {

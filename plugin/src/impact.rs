@@ -13,6 +13,7 @@ use pgscale_guard::capacity::{Added, Look, Quotas};
 use pgscale_guard::facts::{Claim, Facts, Health, Live, Member, Seen, StatefulSet};
 use pgscale_guard::quantity::Amount;
 
+use crate::members::waits_for_restart;
 use crate::plan::Plan;
 
 mod read;
@@ -419,15 +420,6 @@ fn cascading(plan: &Plan, facts: &Facts) -> Vec<(String, String)> {
         }
     }
     found.into_iter().collect()
-}
-
-fn waits_for_restart(member: &Member) -> bool {
-    match (&member.live, member.report.known()) {
-        (Live::Answered(answer), _) => answer.pending_restart,
-        (Live::NotAsked | Live::Silent(_), report) => {
-            report.is_some_and(|report| report.pending_restart)
-        }
-    }
 }
 
 fn name(member: &Member) -> String {

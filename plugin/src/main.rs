@@ -28,6 +28,7 @@ mod history;
 mod impact;
 mod members;
 mod outcome;
+mod patience;
 mod permissions;
 mod plan;
 mod policy;

@@ -106,6 +106,25 @@ impl fmt::Display for Activity<'_> {
     }
 }
 
+/// Returns how many bytes a standby had not received, by the reports of both. They are some seconds
+/// old. `None` where one of them reports no position.
+pub(crate) fn reported_lag(facts: &Facts, member: &Member) -> Option<u64> {
+    let position = |member: &Member| member.report.known()?.position;
+    let optime = facts.leader.known().and_then(|lock| lock.optime);
+    let leader = facts.leader_member().and_then(position).max(optime)?;
+    Some(leader.saturating_sub(position(member)?))
+}
+
+/// Returns whether the member's PostgreSQL waits for a restart: by its answer, or else by its report.
+pub(crate) fn waits_for_restart(member: &Member) -> bool {
+    match (&member.live, member.report.known()) {
+        (Live::Answered(answer), _) => answer.pending_restart,
+        (Live::NotAsked | Live::Silent(_), report) => {
+            report.is_some_and(|report| report.pending_restart)
+        }
+    }
+}
+
 /// Returns how many bytes a standby had not received when the leader was asked.
 pub(crate) fn lag_bytes(facts: &Facts, member: &Member) -> Option<u64> {
     let Live::Answered(answer) = &member.live else { return None };

@@ -26,6 +26,7 @@ mod looking;
 mod planning;
 mod policies;
 mod switching;
+mod verifying;
 
 use cases::CASES;
 

@@ -1,7 +1,7 @@
 //! The status of one cluster beyond its members: slots, volumes, the room in policies, and the
 //! verdicts on a change of the count now.
 //!
-//! Pure: everything here rests on one read.
+//! Pure but for [`vitals`], which asks PostgreSQL: everything else rests on one read.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use pgscale_guard::facts::{Facts, Health, Waiting};
 use pgscale_guard::patroni::PendingFailover;
 use pgscale_guard::policy::{Freeze, Limit, Mode, Zero};
+use pgscale_guard::remedy::Remedy;
 use pgscale_guard::{Change, Policies, Seen, evaluate};
 
 use crate::diagnosis::Cause;
@@ -19,19 +20,29 @@ use crate::services::{Services, slot_of};
 use crate::steady;
 use crate::watch::Snapshot;
 
+mod health;
+mod vitals;
+
+pub(crate) use health::{Headline, Version, Word, bound_of_pods, pending_restarts, worst_lag};
+pub(crate) use vitals::{Archive, Delays, Flow, Vitals};
+
 /// The status of one cluster.
 #[derive(Clone, Debug)]
 pub(crate) struct Status {
     /// The facts that were read.
     pub(crate) snapshot: Snapshot,
-    /// The conditions of convergence that are not met.
+    /// The conditions of convergence that are not met, or not known to be.
     pub(crate) missing: Vec<String>,
+    /// Those of them that are only not known, because an object could not be read.
+    pub(crate) unread: Vec<String>,
     /// Details for a single cluster. `None` in a list.
     pub(crate) detail: Option<Detail>,
     /// The reasons for which it does not converge, the likeliest first.
     pub(crate) why: Vec<Cause>,
     /// The reason for which Events could not be read, if they were requested.
     pub(crate) events_unread: Option<String>,
+    /// The command that adds the Events to the reasons, where they were not requested.
+    pub(crate) more: Option<Remedy>,
 }
 
 /// Details for a single cluster.
@@ -43,6 +54,8 @@ pub(crate) struct Detail {
     pub(crate) headroom: Headroom,
     /// The verdicts on a change now.
     pub(crate) would_say: Vec<CountVerdict>,
+    /// What the leader's PostgreSQL says.
+    pub(crate) vitals: Vitals,
 }
 
 impl Detail {
@@ -51,11 +64,13 @@ impl Detail {
         facts: &Facts,
         policies: &Policies,
         slots: Seen<BTreeMap<String, u64>>,
+        vitals: Vitals,
     ) -> Self {
         Self {
             slots: slots.map(|positions| slots_of(facts, &positions)),
             headroom: Headroom::of(facts, policies),
             would_say: would_say(facts, policies),
+            vitals,
         }
     }
 }
@@ -338,9 +353,14 @@ impl Severity {
     }
 }
 
-/// Sorts clusters, the worst first, and within that by name, so that the order is stable.
+/// Sorts clusters, the worst first: those with a paused Patroni before others of the same severity,
+/// and within that by name, so that the order is stable.
 pub(crate) fn worst_first(all: &mut [Status]) {
-    all.sort_by_cached_key(|status| (status.severity(), status.snapshot.facts.change.cluster()));
+    all.sort_by_cached_key(|status| {
+        let facts = &status.snapshot.facts;
+        let paused = facts.configuration.known().is_some_and(|it| it.paused);
+        (status.severity(), !paused, facts.change.cluster())
+    });
 }
 
 /// The part of a status that is news when it changes. Ages, positions and bytes change at every look
@@ -360,6 +380,8 @@ pub(crate) struct Digest {
     severity: Severity,
     members: Vec<MemberDigest>,
     slots: Vec<String>,
+    word: &'static str,
+    restarts: Vec<String>,
     would_say: Vec<(i64, By, bool, Vec<&'static str>)>,
 }
 
@@ -415,6 +437,8 @@ impl Status {
                 .flatten()
                 .map(|slot| slot.name.clone())
                 .collect(),
+            word: self.headline().word.as_str(),
+            restarts: pending_restarts(facts).into_iter().map(str::to_owned).collect(),
             would_say: detail
                 .into_iter()
                 .flat_map(|detail| &detail.would_say)

@@ -79,6 +79,9 @@ pub(crate) struct Output {
     foot: Mutex<Option<indicatif::ProgressBar>>,
     /// Stdout is a terminal whose content can be redrawn.
     pub(crate) redraws: bool,
+    /// Columns and lines of the window, for tests. Otherwise the system says them at each look: a
+    /// person may change the window.
+    window: Option<(usize, usize)>,
     /// The source of answers. `None` without a terminal to ask on.
     person: Option<Arc<Mutex<Box<dyn BufRead + Send>>>>,
     /// The parts of documents to print, where not all is wanted.
@@ -124,6 +127,7 @@ impl Output {
             terminal: draws.then(live::Terminal::of_stderr).flatten(),
             foot: Mutex::new(None),
             redraws: stdout.is_terminal() && !dumb,
+            window: None,
             person: asks.then(|| {
                 let stdin: Box<dyn BufRead + Send> = Box::new(io::BufReader::new(io::stdin()));
                 Arc::new(Mutex::new(stdin))
@@ -152,6 +156,7 @@ impl Output {
             terminal: None,
             foot: Mutex::new(None),
             redraws: false,
+            window: None,
             person: self.person.clone(),
             expression: OnceLock::new(),
             reader_left: AtomicBool::new(false),
@@ -161,14 +166,7 @@ impl Output {
 
     /// Writes a result to stdout. A closed stdout is no error.
     pub(crate) fn data(&self, text: &str) -> Result<(), Failure> {
-        match self.above(|| write(&self.stdout, text)) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                self.reader_left.store(true, Ordering::Relaxed);
-                Ok(())
-            }
-            Err(error) => Err(Failure::error(format!("failed to write to stdout: {error}"))),
-            Ok(()) => Ok(()),
-        }
+        self.written(self.above(|| write(&self.stdout, text)))
     }
 
     /// Returns whether the reader of stdout has closed it: an endless output may end.
@@ -176,15 +174,60 @@ impl Output {
         self.reader_left.load(Ordering::Relaxed)
     }
 
-    /// Clears the terminal, and writes to it.
-    pub(crate) fn redraw(&self, text: &str) -> Result<(), Failure> {
-        // No style, so it is written with and without colours: cursor home, erase everything below.
-        let cleared = {
-            let mut channel = self.stdout.lock().unwrap_or_else(PoisonError::into_inner);
-            write!(channel.to, "\x1b[H\x1b[J")
+    /// Returns the columns and the lines of the window now. `None` where stdout is no terminal.
+    pub(crate) fn window(&self) -> Option<(usize, usize)> {
+        let now = || {
+            let (columns, lines) = terminal_size::terminal_size_of(io::stdout())?;
+            Some((usize::from(columns.0), usize::from(lines.0)))
         };
-        cleared.map_err(|error| Failure::error(format!("failed to write to stdout: {error}")))?;
-        self.data(text)
+        self.window.or_else(now)
+    }
+
+    /// Goes to the other screen of the terminal until the value is dropped: the lines above stay as
+    /// they are.
+    pub(crate) fn other_screen(&self) -> OtherScreen<'_> {
+        // The other screen, and no cursor on it (xterm's control sequences 1049 and 25).
+        self.control("\x1b[?1049h\x1b[?25l").ok();
+        OtherScreen(self)
+    }
+
+    /// Clears the terminal, and writes to it as much as the window holds, with `foot` as the last
+    /// line. No line is broken by the terminal, so that the lines can be counted.
+    pub(crate) fn redraw(&self, text: &str, foot: &str) -> Result<(), Failure> {
+        let shown = match self.window() {
+            Some((columns, lines)) => within(text, foot, columns, lines),
+            None => format!("{text}\n\n{foot}"),
+        };
+        // Cursor home, erase everything below.
+        self.control("\x1b[H\x1b[J")?;
+        let mut channel = self.stdout.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown =
+            if channel.coloured { shown } else { anstream::adapter::strip_str(&shown).to_string() };
+        // Without an end of line, which would move a full window up by one.
+        let written = write!(channel.to, "{shown}").and_then(|()| channel.to.flush());
+        drop(channel);
+        self.written(written)
+    }
+
+    /// Writes a control sequence to stdout. It is no style, so it is written with and without
+    /// colours.
+    fn control(&self, sequence: &str) -> Result<(), Failure> {
+        let mut channel = self.stdout.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = write!(channel.to, "{sequence}").and_then(|()| channel.to.flush());
+        drop(channel);
+        self.written(written)
+    }
+
+    /// Returns the failure of a write to stdout. A closed stdout is no error.
+    fn written(&self, written: io::Result<()>) -> Result<(), Failure> {
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.reader_left.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) => Err(Failure::error(format!("failed to write to stdout: {error}"))),
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Restricts all further documents to the parts that `expression` selects.
@@ -329,6 +372,40 @@ impl Output {
             Ok(_) => Some(line.trim().to_owned()),
         }
     }
+}
+
+/// The other screen of the terminal, until it is dropped.
+pub(crate) struct OtherScreen<'a>(&'a Output);
+
+impl Drop for OtherScreen<'_> {
+    fn drop(&mut self) {
+        self.0.control("\x1b[?25h\x1b[?1049l").ok();
+    }
+}
+
+/// Returns as much of `text` as a window holds, with `foot` as the last line. Lines that do not fit
+/// are cut. The number of lines that are left out is said.
+fn within(text: &str, foot: &str, columns: usize, lines: usize) -> String {
+    let all: Vec<&str> = text.lines().collect();
+    // An empty line stands before the foot.
+    let room = lines.saturating_sub(2).max(1);
+    let mut shown: Vec<String> = if all.len() <= room {
+        all.iter().map(|line| (*line).to_owned()).collect()
+    } else {
+        // The first lines and the very last one say most.
+        let first = room.saturating_sub(2);
+        let left_out = all.len() - first - 1;
+        let kept = all.iter().take(first).map(|line| (*line).to_owned());
+        let note = format!("... {left_out} more lines, the window is too low");
+        kept.chain([note]).chain(all.last().map(|line| (*line).to_owned())).collect()
+    };
+    if lines > 2 {
+        shown.push(String::new());
+    }
+    shown.push(foot.to_owned());
+    shown.truncate(lines.max(1));
+    let cut = |line: &String| text::cut_styled(line, columns);
+    shown.iter().map(cut).collect::<Vec<_>>().join("\n")
 }
 
 /// Returns whether a command of `remedy` asks a person before it acts.

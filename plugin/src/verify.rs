@@ -10,6 +10,7 @@ use std::fmt;
 use pgscale_guard::facts::{Facts, Live};
 use pgscale_guard::patroni::{Role, Synchronous};
 
+use crate::exec::ExecError;
 use crate::services::name;
 
 mod ask;
@@ -26,7 +27,7 @@ pub(crate) struct Testimony {
     /// The member.
     pub(crate) member: String,
     /// Its answers.
-    pub(crate) words: Result<Words, String>,
+    pub(crate) words: Result<Words, ExecError>,
 }
 
 /// The answers of a member about itself.

@@ -61,6 +61,8 @@ pub(crate) struct Goal {
     /// The count was written by this run, or the operator was asked again by it. So this run keeps
     /// the leader off the removed members.
     pub(crate) ours: bool,
+    /// This run wrote the count, or asked the operator again: a change continues after its end.
+    pub(crate) written: bool,
 }
 
 impl Goal {
@@ -75,6 +77,7 @@ impl Goal {
             unfit: plan.unfit.iter().map(|unfit| unfit.pod.clone()).collect(),
             removed: plan.leaving.iter().map(|member| member.pod.clone()).collect(),
             ours: false,
+            written: false,
         }
     }
 
@@ -156,7 +159,7 @@ pub(crate) async fn watch(session: &Session, goal: &Goal, timeout: Duration) -> 
     watch.live = None;
     watch.done.timeline = watch.timeline.members();
     if !timeout.is_zero()
-        && let Some(table) = watch.timeline.table()
+        && let Some(table) = watch.timeline.table(session.out.width_of_notes)
     {
         session.out.page(&table);
     }

@@ -55,6 +55,7 @@ const DOMAIN: &[&str] = &[
     "plugin::impact",
     "plugin::members",
     "plugin::outcome",
+    "plugin::patience",
     "plugin::permissions",
     "plugin::plan",
     "plugin::policy",

@@ -25,17 +25,24 @@ pub(crate) struct Acting {
     /// Answer yes to the question before a change.
     #[arg(short, long)]
     pub(crate) yes: bool,
-    /// Confirms a change to 0 instances (NAMESPACE/NAME), or of more than three clusters
-    /// (N-clusters).
+    /// Confirm a change to 0, or of more than 3 clusters.
+    ///
+    /// NAMESPACE/NAME for a change to 0 instances, N-clusters for one of more than three clusters.
     #[arg(long, value_name = "WHAT")]
     pub(crate) confirm: Option<String>,
-    /// Change nothing (exit 3) unless the plan is still the one with this hash, of plan -o json.
+    /// Change nothing unless the plan is still this one.
+    ///
+    /// The hash is that of `plan -o json`. Another plan ends with exit code 3.
     #[arg(long, value_name = "HASH", value_parser = PlanHash::read)]
     pub(crate) expect_plan: Option<PlanHash>,
-    /// Change nothing: `client` only plans, `server` has the write judged and not stored.
+    /// Change nothing: client or server.
+    ///
+    /// `client` only plans, `server` has the write judged and not stored.
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     pub(crate) dry_run: DryRun,
-    /// Wait until the cluster has converged; --wait=false returns after the write.
+    /// Wait until it has converged; false ends earlier.
+    ///
+    /// --wait=false returns after the write.
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set,
         num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) wait: bool,
@@ -43,7 +50,9 @@ pub(crate) struct Acting {
     pub(crate) patience: WaitOptions,
     #[command(flatten)]
     pub(crate) why: Why,
-    /// Print a full report of the change to stdout: a page of Markdown, or JSON.
+    /// Print a report to stdout: md or json.
+    ///
+    /// A page of Markdown for a ticket, or the JSON of `-o json`.
     #[arg(long, value_enum, value_name = "FORMAT", conflicts_with = "output")]
     pub(crate) report: Option<ReportFormat>,
     #[command(flatten)]
@@ -53,7 +62,7 @@ pub(crate) struct Acting {
 /// `--reason`.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Why {
-    /// Reason: kept in the history, and shown in the Event on the cluster.
+    /// Reason, for the history and the Event.
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     pub(crate) reason: Option<String>,
 }
@@ -70,10 +79,12 @@ pub(crate) enum ReportFormat {
 /// `--timeout`.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct WaitOptions {
-    /// Time to wait, such as 5s, 2m or 3h; 0 looks once, a negative value waits a week.
-    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = timeout,
-        allow_hyphen_values = true)]
-    pub(crate) timeout: Duration,
+    /// Time to wait, such as 5s, 2m or 3h.
+    ///
+    /// 0 looks once, a negative value waits a week. When unset: 30m, and where members copy their data
+    /// twice the time of all base backups at 20 MiB/s more, 24h at most.
+    #[arg(long, value_name = "DURATION", value_parser = timeout, allow_hyphen_values = true)]
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// The longest reason, in characters: it is for people, and kept 50 times.

@@ -43,7 +43,7 @@ impl ValueEnum for Format {
 /// `-o`.
 #[derive(clap::Args, Clone, Copy, Debug, Default)]
 pub(crate) struct Shape {
-    /// Output format.
+    /// Output: text, wide, json, yaml, name.
     ///
     /// Besides those named, jsonpath=TEMPLATE and custom-columns=HEADER:PATH,... print parts of the
     /// JSON document, as kubectl does.

@@ -18,21 +18,23 @@ pub(crate) struct Targets {
         required_unless_present_any = ["selector", "all_namespaces", "all"],
         conflicts_with_all = ["selector", "all_namespaces", "all"])]
     pub(crate) name: Option<String>,
-    /// All clusters with these labels, instead of one by name.
+    /// All clusters with these labels.
     #[arg(short = 'l', long, value_name = "LABELS", value_parser = labels,
         group = "which", help_heading = "Several clusters")]
     pub(crate) selector: Option<String>,
     /// All clusters, whatever their labels are.
     #[arg(long, group = "which", help_heading = "Several clusters")]
     pub(crate) all: bool,
-    /// Clusters of all namespaces; needs -l or --all.
+    /// Those of all namespaces; needs -l or --all.
     #[arg(short = 'A', long, requires = "which", help_heading = "Several clusters")]
     pub(crate) all_namespaces: bool,
-    /// Number of clusters that are changed at a time.
+    /// Clusters that are changed at a time.
     #[arg(long, value_name = "N", default_value = "1", value_parser = at_a_time,
         help_heading = "Several clusters")]
     pub(crate) max_parallel: usize,
-    /// Begin nothing if any cluster's change is refused, and nothing more after one failed.
+    /// Begin nothing if one is refused, end at a failure.
+    ///
+    /// Nothing is begun if any cluster's change is refused, and nothing more after one failed.
     #[arg(long, help_heading = "Several clusters")]
     pub(crate) stop_on_error: bool,
 }

@@ -16,9 +16,47 @@ const VERBS: [(&str, &str); 3] = [
     ("up", "kubectl pgscale up -l env=staging -A --by 1"),
 ];
 
+/// The verbs that only look. A wrong word never suggests another one: a slip of the hand must not
+/// become a change.
+const HARMLESS: [&str; 9] =
+    ["completion", "history", "plan", "policy", "rules", "status", "verify", "version", "wait"];
+
+/// Returns the error without a suggestion of a verb that changes something. Where none is left, the
+/// list of verbs is named.
+fn harmless(mut error: clap::Error) -> clap::Error {
+    let changes = |word: &str| !HARMLESS.contains(&word);
+    if let Some(ContextValue::Strings(words)) = error.remove(ContextKind::SuggestedSubcommand) {
+        let words: Vec<String> = words.into_iter().filter(|word| !changes(word)).collect();
+        if !words.is_empty() {
+            error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(words));
+        }
+    }
+    if let Some(ContextValue::StyledStrs(tips)) = error.remove(ContextKind::Suggested) {
+        // "'up --by' exists": another verb has such a flag.
+        let names_change = |tip: &str| {
+            let verb = tip.strip_prefix('\'').and_then(|rest| rest.split_whitespace().next());
+            tip.ends_with("exists")
+                && verb.is_some_and(|verb| !verb.starts_with('-') && changes(verb))
+        };
+        let plain = |tip: &clap::builder::StyledStr| tip.to_string();
+        let tips: Vec<_> = tips.into_iter().filter(|tip| !names_change(&plain(tip))).collect();
+        if !tips.is_empty() {
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+        }
+    }
+    let unknown = error.kind() == ErrorKind::InvalidSubcommand;
+    let suggests = [ContextKind::SuggestedSubcommand, ContextKind::Suggested];
+    if unknown && suggests.into_iter().all(|kind| error.get(kind).is_none()) {
+        let tip = vec!["see the verbs: kubectl pgscale help".into()];
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tip));
+    }
+    error
+}
+
 /// Returns the error with a line that would work: where NAME is missing, or stands beside `-l` or
 /// `-A`, or where neither labels nor `--all` stand beside `-A`.
-pub(super) fn advised(mut error: clap::Error, arguments: &[OsString]) -> clap::Error {
+pub(super) fn advised(error: clap::Error, arguments: &[OsString]) -> clap::Error {
+    let mut error = harmless(error);
     let without_labels = error.kind() == ErrorKind::MissingRequiredArgument
         && names(&error, "<--selector <LABELS>|--all>");
     let about_name = (error.kind() == ErrorKind::ArgumentConflict && names(&error, "[NAME]"))
@@ -126,6 +164,57 @@ mod tests {
         // These commands take one cluster, and by name.
         for line in ["plan --to 3", "wait", "set acid-a 3 --to 3"] {
             assert_eq!(tip(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn wrong_words_never_suggest_a_verb_that_changes_something() {
+        let program = Cli::command();
+        let verbs: Vec<&str> = program.get_subcommands().map(clap::Command::get_name).collect();
+        let writing: Vec<&str> =
+            verbs.into_iter().filter(|verb| !super::HARMLESS.contains(verb)).collect();
+        for word in [
+            "sett",
+            "ste",
+            "dwon",
+            "dow",
+            "downn",
+            "upp",
+            "pu",
+            "u",
+            "undoo",
+            "udno",
+            "switchove",
+            "swichover",
+            "overide",
+            "overrid",
+            "grow",
+            "shrink",
+            "delete",
+            "stauts",
+            "pln",
+        ] {
+            for line in [format!("{word} acid-a"), format!("{word} acid-a --to 1 --yes")] {
+                let error = parse(&format!("kubectl-pgscale {line}")).expect_err(&line);
+                let text = error.render().to_string();
+                assert_eq!(error.exit_code(), 2, "{line}");
+                let tips: Vec<&str> = text.lines().filter(|it| it.contains("tip:")).collect();
+                assert!(!tips.is_empty(), "{line} -> {text}");
+                for verb in &writing {
+                    let named = tips.iter().any(|tip| tip.contains(&format!("'{verb}")));
+                    assert!(!named, "{line} -> {text}");
+                }
+            }
+        }
+        assert_eq!(tip("stauts").as_deref(), Some("a similar subcommand exists: 'status'"));
+        assert_eq!(tip("dwon acid-a").as_deref(), Some("see the verbs: kubectl pgscale help"));
+        // A flag of a verb that changes something, without a verb.
+        for line in ["--by 2", "--confirm=all", "--stop-on-error", "status --by 2"] {
+            let text =
+                parse(&format!("kubectl-pgscale {line}")).expect_err(line).render().to_string();
+            for verb in &writing {
+                assert!(!text.contains(&format!("'{verb} ")), "{line} -> {text}");
+            }
         }
     }
 

@@ -21,9 +21,7 @@ use crate::session::Session;
 Examples:
   kubectl pgscale down acid-a              one instance less
   kubectl pgscale down acid-a --to 3       three instances
-  kubectl pgscale down acid-a --to 3 --yes --timeout 10m
-  kubectl pgscale down acid-a --to 0 --confirm=db/acid-a
-  kubectl pgscale down -l env=staging -n db --to 1 --stop-on-error")]
+  kubectl pgscale down acid-a --to 0 --confirm=db/acid-a")]
 pub(crate) struct Args {
     #[command(flatten)]
     targets: Targets,

@@ -31,8 +31,7 @@ use crate::terminal::text::instances;
 #[command(after_help = "\
 Examples:
   kubectl pgscale override acid-a --to 9 --rules above-max --reason 'a sale'
-  kubectl pgscale override acid-a --to 2 --rules too-few-healthy-survivors --reason 'its node is gone' --expires 20m
-  kubectl pgscale override acid-a --to 9 --rules above-max,quota-headroom --reason 'a sale' --dry-run=client")]
+  kubectl pgscale override acid-a --to 2 --rules below-min,paused --reason TEXT")]
 pub(crate) struct Args {
     #[command(flatten)]
     target: Target,
@@ -51,8 +50,9 @@ pub(crate) struct Args {
     /// Do not ask.
     #[arg(short, long)]
     yes: bool,
-    /// Write nothing: `client` only shows what refuses the change, `server` has the write judged
-    /// and not stored.
+    /// Write nothing: client or server.
+    ///
+    /// `client` only shows what refuses the change, `server` has the write judged and not stored.
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     dry_run: DryRun,
     #[command(flatten)]

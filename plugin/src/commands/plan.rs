@@ -10,7 +10,7 @@ use crate::impact::impact;
 use crate::plan::{Outcome, Plan};
 use crate::session::Session;
 use crate::terminal::Format;
-use crate::view::plan::{plain_write, render};
+use crate::view::plan::render_for_all;
 
 /// Show what a change would do and what every rule says about it.
 ///
@@ -53,11 +53,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         Format::Name => session.out.data(&super::scale::resource(&plan.name))?,
         format @ (Format::Text | Format::Wide) => {
             let wide = format == Format::Wide;
-            let text = render(&plan, impact, wide, session.out.width);
-            session.out.data(&text)?;
-            if let Some(text) = plain_write(&plan, session.out.width) {
-                session.out.data(&text)?;
-            }
+            session.out.data(&render_for_all(&plan, impact, wide, session.out.width))?;
         }
         format @ (Format::Json | Format::Yaml) => {
             session.out.document(format, &ScalePlan::of(&plan, impact))?;

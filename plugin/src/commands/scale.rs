@@ -10,7 +10,7 @@ use futures::{StreamExt as _, stream};
 use pgscale_guard::remedy::Command;
 use tokio::sync::Semaphore;
 
-use crate::args::{Acting, Targets};
+use crate::args::{Acting, DryRun, Targets};
 use crate::error::{Failure, Kind};
 use crate::execute::Agreed;
 use crate::outcome::Outcome;
@@ -125,7 +125,10 @@ fn show(session: &Session, request: &ScaleRequest, jobs: &[Job]) {
             let Some((plan, impact)) = job.to_show() else { return };
             render(plan, impact, format == Format::Wide, width)
         }
-        jobs => plans(&jobs.iter().map(Job::planned).collect::<Vec<Planned<'_>>>(), width),
+        jobs => {
+            let planned: Vec<Planned<'_>> = jobs.iter().map(Job::planned).collect();
+            plans(&planned, format == Format::Wide, width)
+        }
     };
     session.out.page(&text);
     session.out.note_consent(jobs.iter().flat_map(Job::ways_out));
@@ -140,7 +143,7 @@ async fn carry_out(
     agreed: Agreed,
 ) -> Vec<Outcome> {
     let targets = &request.targets;
-    if !request.by_name() {
+    if !request.by_name() && request.acting.dry_run == DryRun::None {
         session.interrupted_means(
             "interrupted; counts that were written stay",
             "see where each cluster is",

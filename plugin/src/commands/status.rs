@@ -3,6 +3,7 @@
 use futures::{StreamExt as _, stream};
 use pgscale_guard::postgresql::Postgresql;
 use pgscale_guard::read::AskWhom;
+use pgscale_guard::remedy::Remedy;
 use pgscale_guard::{Assessed, Change, Seen};
 
 use crate::args::{Shape, cluster_name};
@@ -12,32 +13,32 @@ use crate::error::Failure;
 use crate::events;
 use crate::services::{self, Services};
 use crate::session::Session;
-use crate::status::{Detail, Status, worst_first};
+use crate::status::{Detail, Status, Vitals, worst_first};
 use crate::terminal::Format;
-use crate::view::status::{detail, list, reasons};
-use crate::watch::{Goal, Snapshot, missing};
+use crate::view::status::{detail, list};
+use crate::watch::{Goal, Lack, Snapshot, lacks};
 
 mod watch;
 
 /// The number of clusters of a list that are read at a time.
 const AT_ONCE: usize = 8;
 
-/// Show members, roles, lag, services and counts.
+/// Show members, health, roles, lag and what to do next.
 ///
-/// One cluster in detail: every member asked for its state, replication slots, volumes, the room
-/// policies leave, and the verdict on one instance more or less now. Or one line per cluster of the
-/// namespace, the worst first.
+/// One cluster in detail: every member asked for its state, delays by the leader's PostgreSQL where
+/// you may exec into pods, replication slots, volumes, backups, the room policies leave, and the
+/// verdict on one instance more or less now. The first line and the last one say whether it is
+/// healthy. Or one line per cluster of the namespace, the worst first: there no member is asked, so
+/// health and lag are by the members' own reports, which are some seconds old.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
   kubectl pgscale status acid-a
   kubectl pgscale status acid-a --why
   kubectl pgscale status acid-a -w
-  kubectl pgscale status -n db
   kubectl pgscale status -A -l env=production
   kubectl pgscale status -A -o custom-columns=NAME:.metadata.name,BY:.leader
-  kubectl pgscale status acid-a -o jsonpath='{.members[0].node}'
-  kubectl pgscale status acid-a -o json | jq .members")]
+  kubectl pgscale status acid-a -o jsonpath='{.members[0].node}'")]
 pub(crate) struct Args {
     /// The cluster: NAME, pg/NAME or postgresql/NAME; all of the namespace when unset.
     #[arg(value_name = "NAME", value_parser = cluster_name)]
@@ -48,12 +49,19 @@ pub(crate) struct Args {
     /// Only clusters with these labels.
     #[arg(short = 'l', long, value_name = "LABELS", conflicts_with = "name")]
     selector: Option<String>,
-    /// Say what keeps the cluster from converging: causes, evidence and the next command.
+    /// Every cause of not converging, with Events.
     #[arg(long, requires = "name")]
     why: bool,
-    /// Look again and again: redraws on a terminal, and prints what changed elsewhere.
+    /// Look again and again.
+    ///
+    /// A terminal is redrawn. Elsewhere each change is printed.
     #[arg(short, long)]
     watch: bool,
+    /// Print each change that -w sees with its time.
+    ///
+    /// A terminal is not redrawn then. Documents carry the time anyway.
+    #[arg(long, requires = "watch")]
+    timestamps: bool,
     #[command(flatten)]
     shape: Shape,
 }
@@ -64,15 +72,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         return watch::run(session, &args).await;
     }
     let all = gather(session, &args).await?;
-    let format = args.shape.output;
-    let text = matches!(format, Format::Text | Format::Wide);
-    show(session, &args, &all)?;
-    if let (Some(name), true, false) = (&args.name, text, args.why)
-        && all.iter().any(|status| !status.why.is_empty())
-    {
-        session.advise("why:", session.suggest(&["status", name, "--why"]).into());
-    }
-    Ok(())
+    show(session, &args, &all)
 }
 
 /// Reads the cluster, or all of them, the worst first.
@@ -80,13 +80,17 @@ async fn gather(session: &Session, args: &Args) -> Result<Vec<Status>, Failure> 
     if let Some(name) = &args.name {
         let cluster = session.cluster(name).await?;
         let events = if args.why { Events::Read } else { Events::Left };
-        let status = look(session, cluster, AskWhom::All, events).await;
+        let mut status = look(session, cluster, AskWhom::All, events, args.watch).await;
         session.show_warnings();
+        if !args.why && !status.missing.is_empty() {
+            let more = Remedy::from(session.suggest(&["status", name, "--why"]));
+            status.more = Some(more.reached_by(&session.reach));
+        }
         return Ok(vec![status]);
     }
     let clusters = session.clusters_of(args.all_namespaces, args.selector.as_deref()).await?;
     let mut all: Vec<Status> = stream::iter(clusters)
-        .map(|cluster| look(session, cluster, AskWhom::AsNeeded, Events::Left))
+        .map(|cluster| look(session, cluster, AskWhom::AsNeeded, Events::Left, args.watch))
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;
@@ -124,10 +128,7 @@ fn show(session: &Session, args: &Args, all: &[Status]) -> Result<(), Failure> {
 fn text(args: &Args, all: &[Status], width: Option<usize>) -> String {
     let wide = args.shape.output == Format::Wide;
     match (&args.name, all) {
-        (Some(_), [status]) if args.why => {
-            format!("{}\n\n{}", detail(status, wide, width), reasons(status, width))
-        }
-        (Some(_), [status]) => detail(status, wide, width),
+        (Some(_), [status]) => detail(status, args.why, wide, width),
         (Some(_) | None, all) => list(all, args.all_namespaces, wide, width),
     }
 }
@@ -141,7 +142,13 @@ enum Events {
 }
 
 /// Looks at one cluster once.
-async fn look(session: &Session, cluster: Postgresql, whom: AskWhom, events: Events) -> Status {
+async fn look(
+    session: &Session,
+    cluster: Postgresql,
+    whom: AskWhom,
+    events: Events,
+    again: bool,
+) -> Status {
     let goal = Goal::of_cluster(&cluster);
     let change = Change::of_count(cluster, goal.count);
     let unread = || Seen::Unreadable("not read for a list".to_owned());
@@ -152,8 +159,11 @@ async fn look(session: &Session, cluster: Postgresql, whom: AskWhom, events: Eve
                 services::read(&session.client, &goal.namespace, &goal.name)
             );
             // The leader lock says where they are.
-            let slots = services::read_slots(&session.client, &facts).await;
-            let detail = Detail::of(&facts, &policies, slots);
+            let (slots, vitals) = futures::join!(
+                services::read_slots(&session.client, &facts),
+                Vitals::ask(session, &facts, again)
+            );
+            let detail = Detail::of(&facts, &policies, slots, vitals);
             (Snapshot { facts: Assessed::of(facts, &policies), services }, Some(detail))
         }
         // A list is an overview. A person who wants to know more asks for one cluster.
@@ -163,7 +173,9 @@ async fn look(session: &Session, cluster: Postgresql, whom: AskWhom, events: Eve
             (Snapshot { facts: facts.into(), services }, None)
         }
     };
-    let missing = missing(&goal, &snapshot);
+    let lacks = lacks(&goal, &snapshot);
+    let missing: Vec<String> = lacks.iter().map(ToString::to_string).collect();
+    let unread = lacks.iter().filter(|lack| lack.is_unread()).map(Lack::to_string).collect();
     let events = match events {
         Events::Read if !missing.is_empty() => events::read(&session.client, &snapshot.facts).await,
         Events::Left | Events::Read => Seen::Absent,
@@ -172,5 +184,5 @@ async fn look(session: &Session, cluster: Postgresql, whom: AskWhom, events: Eve
         Clues { snapshot: &snapshot, missing: &missing, events: &events, reach: &session.reach };
     let why = diagnosis::causes(&clues);
     let events_unread = events.unreadable().map(str::to_owned);
-    Status { snapshot, missing, detail, why, events_unread }
+    Status { snapshot, missing, unread, detail, why, events_unread, more: None }
 }

@@ -17,6 +17,7 @@ use crate::error::{Failure, Kind};
 use crate::execute::slots::LogicalSlots;
 use crate::execute::switchover::{Lead, checkpoint, move_leader};
 use crate::history::{Entry, Recording, seconds};
+use crate::patience::LEAST;
 use crate::permissions;
 use crate::plan::{Handover, LeaderMove, Plan, Wanted, switchover};
 use crate::session::Session;
@@ -47,11 +48,15 @@ pub(crate) struct Args {
     /// The member that is to lead.
     #[arg(long, value_name = "MEMBER", conflicts_with = "count")]
     to: Option<String>,
-    /// Move the leader so that a shrink to N passes, and wait until it does.
+    /// Move it so that a shrink to N passes.
+    ///
+    /// The command waits until it does.
     #[arg(long = "for", value_name = "N", value_parser = count,
         allow_negative_numbers = true)]
     count: Option<i64>,
-    /// Change nothing: show what would be done; `server` does the same as `client` here.
+    /// Change nothing: show what would be done.
+    ///
+    /// `server` does the same as `client` here.
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     dry_run: DryRun,
     #[command(flatten)]
@@ -72,6 +77,8 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         (None, Some(count)) => Wanted::Within(count),
         (None, None) => Wanted::Best,
     };
+    // No member copies anything.
+    let patience = args.patience.timeout.unwrap_or(LEAST);
     let mut report = ScaleReport::new(&namespace, &name);
     let format = args.shape.output;
     let handover = switchover(facts.assessment(), &wanted);
@@ -94,7 +101,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
             };
             session.interruption.means("interrupted; nothing was changed");
             let waits = args.dry_run == DryRun::None;
-            let timeout = if waits { args.patience.timeout } else { Duration::ZERO };
+            let timeout = if waits { patience } else { Duration::ZERO };
             let settling = Settling { session, before: &facts, moved: false, count: Some(count) };
             match settling.wait(timeout).await {
                 Ok(settled) => {
@@ -123,7 +130,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
             {
                 return fail(session, format, report, failure);
             }
-            let errand = Errand { wanted: leader_move, count, timeout: args.patience.timeout };
+            let errand = Errand { wanted: leader_move, count, timeout: patience };
             let ended = act(session, &facts, errand, args.why.reason.as_deref()).await;
             report.record = Some(&ended.record);
             let switchover = ended.lead.switchover();

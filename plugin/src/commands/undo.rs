@@ -29,7 +29,8 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let cluster = session.cluster(&args.target.name).await?;
     let entries = entries(session, &cluster.name, &cluster.uid).await?;
     let (last, count) = undo(&entries, cluster.instances).map_err(|why| {
-        Failure::refused(format!(
+        // No rule says no: there is only nothing that could be taken back.
+        Failure::error(format!(
             "nothing of postgresql {}/{} is undone: {why}",
             cluster.namespace, cluster.name
         ))

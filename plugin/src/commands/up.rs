@@ -19,8 +19,6 @@ use crate::session::Session;
 Examples:
   kubectl pgscale up acid-a                one instance more
   kubectl pgscale up acid-a --to 5         five instances
-  kubectl pgscale up acid-a --by 2 -n db --timeout 3h
-  kubectl pgscale up acid-a --to 5 --dry-run=server
   kubectl pgscale up -l env=staging -A --by 1 --max-parallel 4")]
 pub(crate) struct Args {
     #[command(flatten)]

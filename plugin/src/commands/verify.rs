@@ -8,20 +8,22 @@ use tokio::time::sleep;
 use crate::args::{Shape, Target, timeout};
 use crate::document::ScaleVerification;
 use crate::error::{Failure, Kind};
+use crate::exec::ExecError;
 use crate::services;
 use crate::session::Session;
 use crate::terminal::Format;
 use crate::verify::{
-    Before, Canary, Flight, NoCanary, Verification, ask, fly, follows_elsewhere, judge,
+    Before, Canary, Flight, NoCanary, Testimony, Verification, ask, fly, follows_elsewhere, judge,
 };
 use crate::view::verify::render;
 use crate::watch::{Goal, Snapshot, lacks};
 
 /// Check that a cluster is what it should be, by its members' own word.
 ///
-/// Looks at everything that `wait` waits for. With --sql every member is asked in SQL who it is,
-/// whom it follows and who follows it, and the answers are held against each other. What looks
-/// wrong is looked at again some seconds later, and reported only if it is still so: a failover in
+/// Looks at everything that `wait` waits for. Every member is asked in SQL who it is, whom it follows
+/// and who follows it, and the answers are held against each other: by default where you may exec
+/// into pods, and a note says so where you may not. With --sql a member that cannot be asked is a
+/// failure. With --sql=false none is asked. What looks wrong is looked at again some seconds later, and reported only if it is still so: a failover in
 /// between is not wrong. With --canary one message is committed to the write-ahead log of the
 /// leader (no table is touched), and every standby must replay it.
 ///
@@ -31,18 +33,23 @@ use crate::watch::{Goal, Snapshot, lacks};
 #[command(after_help = "\
 Examples:
   kubectl pgscale verify acid-a
-  kubectl pgscale verify acid-a --sql
-  kubectl pgscale verify acid-a --sql --canary -o json")]
+  kubectl pgscale verify acid-a --sql=false         without SQL
+  kubectl pgscale verify acid-a --canary -o json")]
 pub(crate) struct Args {
     #[command(flatten)]
     target: Target,
-    /// Ask every member in SQL.
-    #[arg(long)]
-    sql: bool,
-    /// Write one message on the leader, and wait until every standby has replayed it.
+    /// Ask in SQL; by default where you may exec.
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true")]
+    sql: Option<bool>,
+    /// Write one message and see it replayed.
+    ///
+    /// It is committed on the leader, and every standby must replay it.
     #[arg(long)]
     canary: bool,
-    /// Time limit for the canary, the commit included, such as 5s or 2m; 0 looks once for it.
+    /// Time limit for the canary, such as 5s or 2m.
+    ///
+    /// The commit is included. 0 looks once for it.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = timeout,
         allow_hyphen_values = true)]
     timeout: std::time::Duration,
@@ -132,11 +139,25 @@ async fn look_once(session: &Session, args: &Args) -> Result<(Assessed, Verifica
     }
     let Snapshot { facts, services } = snapshot;
     found.unread.extend(services.unchecked(&goal.name));
-    if args.sql {
-        found.testimonies = ask(session, &facts).await;
-        found.result = judge(&facts, &found.testimonies);
+    if args.sql != Some(false) {
+        let testimonies = ask(session, &facts).await;
+        found.unasked = forbidden(&testimonies).filter(|_| args.sql.is_none());
+        if found.unasked.is_none() {
+            found.result = judge(&facts, &testimonies);
+            found.testimonies = testimonies;
+        }
     }
     Ok((facts, found))
+}
+
+/// Returns the permission that is missing, where that kept every member from being asked.
+fn forbidden(testimonies: &[Testimony]) -> Option<String> {
+    let missing = |testimony: &Testimony| match &testimony.words {
+        Err(error @ ExecError::Forbidden(_)) => Some(error.to_string()),
+        Ok(_) | Err(ExecError::NoConnection | ExecError::Failed(_)) => None,
+    };
+    let all: Option<Vec<String>> = testimonies.iter().map(missing).collect();
+    all?.pop()
 }
 
 /// Sends the canary, where one is possible.
@@ -146,11 +167,11 @@ async fn send(
     args: &Args,
 ) -> Result<Result<Canary, NoCanary>, Failure> {
     if follows_elsewhere(facts) {
-        return Err(Failure::refused(format!(
+        return Err(Failure::error(format!(
             "postgresql {} is a standby cluster: no member can write a canary",
             facts.change.cluster()
         ))
-        .hint_to("without a canary", session.suggest(&["verify", &args.target.name, "--sql"])));
+        .hint_to("without a canary", session.suggest(&["verify", &args.target.name])));
     }
     let none = |kind, why: String| Ok(Err(NoCanary::new(kind, why)));
     match (facts.leader_name(), facts.leader.unreadable()) {

@@ -4,6 +4,7 @@ use super::scale::{conclude, show_notes};
 use crate::args::{Shape, Target, WaitOptions};
 use crate::error::Failure;
 use crate::outcome::Outcome;
+use crate::patience::Patience;
 use crate::session::Session;
 use crate::watch::{Goal, watch};
 
@@ -32,7 +33,15 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let cluster = session.cluster(&args.target.name).await?;
     let goal = Goal::of_cluster(&cluster);
     session.interruption.means("interrupted; waiting changes nothing");
-    let watched = watch(session, &goal, args.patience.timeout).await;
+    let timeout = match args.patience.timeout {
+        Some(timeout) => timeout,
+        None => {
+            let patience = Patience::of_cluster(session, &cluster).await;
+            patience.tell(session);
+            patience.limit
+        }
+    };
+    let watched = watch(session, &goal, timeout).await;
     let said = format!(
         "postgresql/{} has converged on {}",
         goal.name,

@@ -18,13 +18,13 @@ fn answered(world: &World, words: &[&str]) -> String {
 #[test]
 fn verbs_flags_and_their_values_come_from_the_definition_of_the_command_line() {
     let world = World::new(3, 0);
-    insta::assert_snapshot!(answered(&world, &["st"]), @r"
-    status  Show members, roles, lag, services and counts
+    insta::assert_snapshot!(answered(&world, &["st"]), @"
+    status  Show members, health, roles, lag and what to do next
     :36
     ");
     insta::assert_snapshot!(answered(&world, &["down", "acid-a", "--t"]), @"
     --to  Number of instances to run
-    --timeout  Time to wait, such as 5s, 2m or 3h; 0 looks once, a negative value waits a week
+    --timeout  Time to wait, such as 5s, 2m or 3h
     --token  Bearer token for the API server
     --tls-server-name  Name the API server's certificate is checked against
     :36

@@ -49,6 +49,23 @@ pub(super) fn not_applied(clues: &Clues<'_>) -> Option<Cause> {
     Some(idle_operator(clues, facts).because_of(evidence))
 }
 
+/// Returns the cause for which the operator would not carry out a change, although the last one is
+/// carried out.
+pub(super) fn unattended(clues: &Clues<'_>) -> Option<Cause> {
+    let facts = clues.facts();
+    let status = facts.change.new.status.as_deref().unwrap_or("");
+    let down = match &facts.operator {
+        Seen::Absent => true,
+        Seen::Unreadable(_) => false,
+        Seen::Known(operator) => {
+            operator.available == Some(false) || operator.stale_settings == Some(true)
+        }
+    };
+    let failed =
+        facts.operator.known().is_some() && (status.ends_with("Failed") || status == "Invalid");
+    (down || failed).then(|| idle_operator(clues, facts))
+}
+
 /// Returns the reason for which the operator has not acted.
 fn idle_operator(clues: &Clues<'_>, facts: &Facts) -> Cause {
     let name = &facts.change.new.name;

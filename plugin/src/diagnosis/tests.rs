@@ -137,6 +137,37 @@ fn healthy_cluster_has_no_cause() {
 }
 
 #[test]
+fn converged_cluster_that_nothing_would_mend_has_a_cause() {
+    let mut paused = healthy();
+    if let Seen::Known(configuration) = &mut paused.configuration {
+        configuration.paused = true;
+    }
+    let mut down = healthy();
+    operator(&mut down, |operator| operator.available = Some(false));
+    let mut absent = healthy();
+    absent.operator = Seen::Absent;
+    let mut failed = healthy();
+    failed.change.new.status = Some("SyncFailed".to_owned());
+    let mut unseen = healthy();
+    unseen.operator = Seen::Unreadable("may not list deployments".to_owned());
+    for (facts, what) in [
+        (paused, Some("Patroni is paused: it neither starts nor rebuilds a member")),
+        (down, Some("the operator is down: changes are not carried out")),
+        (absent, Some("no operator watches this cluster: changes are not carried out")),
+        (failed, Some("the operator gave up: SyncFailed")),
+        (unseen, None),
+        (healthy(), None),
+    ] {
+        let found = found(&snapshot(facts), Vec::new());
+        let first = found.first().map(|cause| cause.what.as_str());
+        match what {
+            Some(what) => assert!(first.is_some_and(|it| it.starts_with(what)), "{first:?}"),
+            None => assert_eq!(first, None),
+        }
+    }
+}
+
+#[test]
 fn resume_is_never_suggested_during_a_major_upgrade() {
     let mark = |facts, ordinal| with(facts, ordinal, |it| it.pod.critical_operation = true);
     let upgrade = (0..3).fold(leaderless(true), mark);

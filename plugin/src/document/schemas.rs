@@ -74,7 +74,7 @@ async fn printed_documents_keep_to_their_schemas() {
         (World::new(3, 2), "down acid-a --yes -o json"),
         (World::new(3, 0), "up acid-a -o json"),
         (World::new(3, 0).with_another(), "up -l team=acid -A --yes -o json"),
-        (World::new(3, 0), "verify acid-a -o json"),
+        (World::new(3, 0), "verify acid-a --sql=false -o json"),
         (talkative(), "verify acid-a --sql --canary -o json"),
         (World::new(3, 0).silent(), "down acid-a --yes -o json"),
         (World::new(3, 0), "switchover acid-a --to acid-a-1 -o json"),

@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 
 use pgscale_guard::evidence::Evidence;
-use pgscale_guard::facts::{Health, Live, Member};
+use pgscale_guard::facts::{DisruptionBudget, Health, Live, Member};
 use pgscale_guard::remedy::{Remedy, Suggested};
 use pgscale_guard::{Assessment, Seen};
 use serde::Serialize;
 
 use super::{API_VERSION, Metadata};
 use crate::diagnosis::Cause;
-use crate::members::{Activity, Role, lag_bytes};
+use crate::members::{Activity, Role, lag_bytes, waits_for_restart};
 use crate::plan::describe;
 use crate::services::names;
-use crate::status::{Bound, By, CountVerdict, Headroom, Slot, Status, Volume, running, volumes};
+use crate::status::{
+    Archive, Bound, By, CountVerdict, Flow, Headline, Headroom, Slot, Status, Version, Volume,
+    bound_of_pods, pending_restarts, running, volumes, worst_lag,
+};
 
 /// `kind: ScaleStatus`.
 #[derive(Clone, Debug, Serialize)]
@@ -25,6 +28,32 @@ pub(crate) struct ScaleStatus<'a> {
     #[cfg_attr(test, schemars(extend("const" = "ScaleStatus")))]
     kind: &'static str,
     metadata: Metadata,
+    /// The time of the look.
+    time: String,
+    /// `DOWN`, `DEGRADED`, `UNKNOWN`, `STOPPED` or `HEALTHY`.
+    verdict: &'static str,
+    /// What is wrong, or what is not known.
+    reasons: Vec<String>,
+    /// What deserves a look although nothing is missing.
+    warnings: Vec<String>,
+    /// The versions of PostgreSQL that members run. Empty where none was asked, or none answered.
+    versions: Vec<String>,
+    declared_version: Option<String>,
+    /// Bytes of all databases. `null` where they could not be read, or were not looked up.
+    data_bytes: Option<u64>,
+    /// `null` where the pods could not be listed. By reports where no member was asked.
+    healthy_members: Option<usize>,
+    /// Bytes that the replica lacks that is furthest behind.
+    worst_lag_bytes: Option<u64>,
+    /// Members whose PostgreSQL waits for a restart.
+    pending_restarts: Vec<String>,
+    /// The archive of the WAL. `null` where it could not be read, or was not looked up.
+    archive: Option<ArchiveDocument>,
+    /// The last success of the logical backup job. `null` where there is none, or it could not be
+    /// read.
+    last_logical_backup: Option<String>,
+    /// Disruption budgets that count the leader. `null` where they could not be read.
+    budgets: Option<Vec<BudgetDocument>>,
     declared: Option<i64>,
     effective: i64,
     stateful_set: Option<i64>,
@@ -52,6 +81,29 @@ pub(crate) struct ScaleStatus<'a> {
     would_say: Option<Vec<CountVerdictDocument<'a>>>,
     /// The causes that keep it from converging, the likeliest first. Only `--why` adds the Events.
     why: Vec<CauseDocument<'a>>,
+}
+
+/// The archive of the WAL.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct ArchiveDocument {
+    on: bool,
+    /// The last attempt failed.
+    failing: bool,
+    last_archived: Option<String>,
+    last_failed: Option<String>,
+}
+
+/// A disruption budget.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct BudgetDocument {
+    name: String,
+    min_available: Option<String>,
+    max_unavailable: Option<String>,
+    leader_only: bool,
 }
 
 /// A cause that keeps a cluster from converging.
@@ -138,6 +190,12 @@ struct MemberDocument<'a> {
     healthy: Option<bool>,
     timeline: Option<u64>,
     lag_bytes: Option<u64>,
+    /// Seconds until it had written, flushed and replayed the WAL of a commit. `null` where
+    /// PostgreSQL was not asked, or measured none lately.
+    write_lag_seconds: Option<f64>,
+    flush_lag_seconds: Option<f64>,
+    replay_lag_seconds: Option<f64>,
+    pending_restart: bool,
     received: Option<u64>,
     replayed: Option<u64>,
     address: Option<&'a str>,
@@ -156,10 +214,28 @@ impl<'a> ScaleStatus<'a> {
             Seen::Absent => Some(Vec::new()),
             Seen::Unreadable(_) => None,
         };
+        let Headline { word, reasons, warnings } = status.headline();
+        let Version { running: versions, declared: declared_version } = Version::of(facts);
+        let vitals = status.detail.as_ref().map(|detail| &detail.vitals);
+        let flow = vitals.and_then(|vitals| vitals.flow.as_ref().ok());
+        let backup = facts.capacity.backup.as_ref().and_then(Seen::known);
         Self {
             api_version: API_VERSION,
             kind: "ScaleStatus",
             metadata: Metadata::of(cluster),
+            time: facts.now.to_string(),
+            verdict: word.as_str(),
+            reasons,
+            warnings,
+            versions,
+            declared_version,
+            data_bytes: vitals.and_then(|vitals| vitals.data.as_ref().ok().copied()),
+            healthy_members: status.healthy().0,
+            worst_lag_bytes: worst_lag(facts),
+            pending_restarts: pending_restarts(facts).into_iter().map(str::to_owned).collect(),
+            archive: flow.map(|flow| archive(&flow.archive)),
+            last_logical_backup: backup.and_then(|it| Some(it.succeeded?.to_string())),
+            budgets: facts.capacity.disruption_budgets.as_ref().and_then(budgets),
             declared: cluster.instances,
             effective: facts.to(),
             stateful_set: facts.stateful_set.known().map(|set| set.replicas),
@@ -169,7 +245,11 @@ impl<'a> ScaleStatus<'a> {
             missing: &status.missing,
             leader: facts.leader_name(),
             paused: facts.configuration.known().map(|configuration| configuration.paused),
-            members: facts.all_members().iter().map(|it| member(&facts.assessment(), it)).collect(),
+            members: facts
+                .all_members()
+                .iter()
+                .map(|it| member(&facts.assessment(), flow, it))
+                .collect(),
             services: BTreeMap::from([
                 (cluster.name.clone(), named(&services.leader)),
                 (format!("{}-repl", cluster.name), named(&services.replicas)),
@@ -192,6 +272,31 @@ impl<'a> ScaleStatus<'a> {
 fn cause(cause: &Cause) -> CauseDocument<'_> {
     let Cause { what, evidence, next, last_resort } = cause;
     CauseDocument { what, evidence, next, last_resort: last_resort.as_ref() }
+}
+
+fn archive(archive: &Archive) -> ArchiveDocument {
+    let time = |time: Option<k8s_openapi::jiff::Timestamp>| time.map(|time| time.to_string());
+    ArchiveDocument {
+        on: archive.on,
+        failing: archive.fails(),
+        last_archived: time(archive.last),
+        last_failed: time(archive.failed),
+    }
+}
+
+fn budgets(seen: &Seen<Vec<DisruptionBudget>>) -> Option<Vec<BudgetDocument>> {
+    let all = match seen {
+        Seen::Known(all) => all.as_slice(),
+        Seen::Absent => &[],
+        Seen::Unreadable(_) => return None,
+    };
+    let document = |budget: &DisruptionBudget| BudgetDocument {
+        name: budget.name.clone(),
+        min_available: budget.min_available.as_ref().map(bound_of_pods),
+        max_unavailable: budget.max_unavailable.as_ref().map(bound_of_pods),
+        leader_only: budget.leader_only,
+    };
+    Some(all.iter().map(document).collect())
 }
 
 fn slots(seen: &Seen<Vec<Slot>>) -> Option<Vec<SlotDocument>> {
@@ -250,13 +355,18 @@ fn would_say(reported: &CountVerdict) -> CountVerdictDocument<'_> {
     }
 }
 
-fn member<'a>(facts: &Assessment<'_>, member: &'a Member) -> MemberDocument<'a> {
+fn member<'a>(
+    facts: &Assessment<'_>,
+    flow: Option<&Flow>,
+    member: &'a Member,
+) -> MemberDocument<'a> {
     let leads = facts.leader_name() == Some(member.name.as_str());
     let health = facts.health(member);
     let answer = match &member.live {
         Live::Answered(answer) => Some(answer),
         Live::NotAsked | Live::Silent(_) => None,
     };
+    let delays = flow.and_then(|flow| flow.of(&member.name)).copied().unwrap_or_default();
     MemberDocument {
         name: &member.name,
         role: Role::of(facts, member).word(),
@@ -269,6 +379,10 @@ fn member<'a>(facts: &Assessment<'_>, member: &'a Member) -> MemberDocument<'a> 
         health: describe(&health),
         timeline: answer.and_then(|answer| answer.timeline),
         lag_bytes: if leads { None } else { lag_bytes(facts, member) },
+        write_lag_seconds: delays.write,
+        flush_lag_seconds: delays.flush,
+        replay_lag_seconds: delays.replay,
+        pending_restart: waits_for_restart(member),
         received: answer.and_then(|answer| answer.location.or(answer.received)),
         replayed: answer.and_then(|answer| answer.replayed),
         address: member.pod.ip.as_deref(),

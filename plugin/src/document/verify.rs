@@ -21,6 +21,9 @@ pub(crate) struct ScaleVerification<'a> {
     missing: Vec<String>,
     wrong: Vec<String>,
     unheard: Vec<&'a String>,
+    /// The missing permission for which no member was asked in SQL. `null` where they were asked, or
+    /// were not to be.
+    not_asked_in_sql: Option<&'a str>,
     /// The answers of the members. Empty unless they were asked.
     members: Vec<MemberWords<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -82,6 +85,7 @@ impl<'a> ScaleVerification<'a> {
             missing: found.missing.iter().map(ToString::to_string).collect(),
             wrong: found.result.wrong.iter().map(ToString::to_string).collect(),
             unheard: found.unheard().collect(),
+            not_asked_in_sql: found.unasked.as_deref(),
             members: found
                 .testimonies
                 .iter()

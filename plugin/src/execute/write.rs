@@ -5,7 +5,7 @@ use pgscale_guard::postgresql::Postgresql;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::{Count, Done, so_far};
+use super::{Count, Done, left_behind, so_far};
 use crate::error::{Failure, Kind};
 use crate::plan::{FIELD_MANAGER, Outcome, Plan};
 use crate::session::Session;
@@ -42,6 +42,7 @@ pub(super) async fn write_count(
         }
         Err(kube::Error::Api(status)) if status.is_conflict() => {
             done.count = Count::Unwritten;
+            session.interruption.means(format!("interrupted; {}", left_behind(moved)));
             Ok(())
         }
         // The API server answered with a refusal. Other 5xx say nothing about the content of etcd.

@@ -219,8 +219,14 @@ const VERIFY: Parts = &[&[GET_CLUSTER], CLUSTER, &[SQL, SERVICES], GROUND];
 /// The permissions of `history`.
 const PAST: Parts = &[&[GET_CLUSTER, READ_HISTORY]];
 /// The permissions of `status`.
-const STATUS: Parts =
-    &[LAW, &[OVERRIDES, EVENTS, GET_OR_LIST_CLUSTERS], CLUSTER, &[VOLUMES, SERVICES], GROUND, ROOM];
+const STATUS: Parts = &[
+    LAW,
+    &[OVERRIDES, EVENTS, GET_OR_LIST_CLUSTERS],
+    CLUSTER,
+    &[SQL, VOLUMES, SERVICES],
+    GROUND,
+    ROOM,
+];
 /// The permissions of `policy`, most of them only for the trial of a new policy on clusters.
 const POLICY: Parts = &[
     &[
@@ -241,7 +247,7 @@ const POLICY: Parts = &[
     ROOM,
 ];
 /// The permissions of `wait`.
-const WAIT: Parts = &[&[GET_CLUSTER], CLUSTER, &[VOLUMES, SERVICES], GROUND];
+const WAIT: Parts = &[&[GET_CLUSTER], CLUSTER, &[SQL, VOLUMES, SERVICES], GROUND];
 /// The permissions of every change of the count.
 pub(crate) const SCALE: Parts = &[
     &[GET_CLUSTER, WRITE_COUNT],

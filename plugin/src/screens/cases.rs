@@ -26,6 +26,18 @@ fn governed(members: i64, leader: i64) -> World {
         .policy("trial", &json!({"mode": "Warn", "instances": {"min": 5}}))
 }
 
+/// Returns the cluster with a leader that answers in SQL: its size, its archive, the delays.
+fn asked(world: World) -> World {
+    let flow = "archive\u{1f}on\u{1f}1795514388\u{1f}\u{1f}\u{1e}\
+        replica\u{1f}acid-a-1\u{1f}0.0012\u{1f}0.04\u{1f}75.3\u{1e}\
+        replica\u{1f}acid-a-2\u{1f}\u{1f}\u{1f}\n";
+    world.printing(0, "pg_stat_archiver", Ok(flow)).printing(
+        0,
+        "sum(pg_database_size",
+        Ok("13213121536\n"),
+    )
+}
+
 /// Returns two clusters, one of which is being deleted.
 fn two() -> World {
     World::new(3, 0).with_another()
@@ -36,21 +48,57 @@ pub(super) const CASES: &[Case] = &[
         name: "status",
         world: || governed(3, 0).stalled(&[2]),
         line: "status acid-a",
-        styled: &[(BOLD, "postgresql db/acid-a"), (CARE, "Not converged:"), (BAD, "streaming")],
+        styled: &[
+            (BAD, "DEGRADED"),
+            (BOLD, "postgresql db/acid-a"),
+            (CARE, "Not converged:"),
+            (BAD, "unhealthy"),
+        ],
+        // A command, which is never broken.
+        wide: &["kubectl exec"],
+        ..PLAIN
+    },
+    Case {
+        name: "status, healthy",
+        world: || asked(World::new(3, 0).with_resources()),
+        line: "status acid-a",
+        styled: &[(GOOD, "HEALTHY"), (GOOD, "healthy")],
+        ..PLAIN
+    },
+    Case {
+        name: "status, paused",
+        world: || asked(World::new(3, 0).paused()),
+        line: "status acid-a",
+        styled: &[(CARE, "HEALTHY"), (BAD, "paused"), (BOLD, "Although it has converged:")],
+        wide: &["kubectl exec"],
+        ..PLAIN
+    },
+    Case {
+        name: "status, unread",
+        world: || World::new(3, 0).hiding(&["pods", "configmaps", "exec"]),
+        line: "status acid-a",
+        styled: &[(CARE, "UNKNOWN"), (BAD, "members cannot be listed:")],
         ..PLAIN
     },
     Case {
         name: "status -A",
         world: || World::new(3, 0).limited(1, 3, 9),
         line: "status -A",
-        styled: &[(CARE, "3")],
+        styled: &[(CARE, "3/3 of 9")],
+        ..PLAIN
+    },
+    Case {
+        name: "status, several",
+        world: || two().paused(),
+        line: "status",
+        styled: &[(BAD, "paused")],
         ..PLAIN
     },
     Case {
         name: "status --why",
         world: || World::new(3, 0).quota_spent(),
         line: "status acid-a --why",
-        styled: &[(BOLD, "Why, the likeliest first:")],
+        styled: &[(BAD, "DEGRADED"), (BOLD, "Why, the likeliest first:")],
         ..PLAIN
     },
     Case {
@@ -89,8 +137,6 @@ pub(super) const CASES: &[Case] = &[
         },
         line: "up acid-a",
         styled: &[(GOOD, "added"), (BOLD, "Steps:")],
-        // The timeline, which has a column for every phase.
-        wide: &["MEMBER", "acid-a-3"],
         ..PLAIN
     },
     Case {
@@ -192,8 +238,8 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "verify",
         world: talkative,
-        line: "verify acid-a --sql --canary",
-        styled: &[(BOLD, "Canary:"), (GOOD, "Converged"), (GOOD, "Verified")],
+        line: "verify acid-a --canary",
+        styled: &[(BOLD, "Canary:"), (GOOD, "VERIFIED"), (GOOD, "Confirmed")],
         ..PLAIN
     },
     Case {
@@ -201,7 +247,7 @@ pub(super) const CASES: &[Case] = &[
         world: || World::new(3, 0).stalled(&[1]),
         line: "verify acid-a --sql",
         code: 5,
-        styled: &[(BAD, "Wrong:"), (CARE, "silent"), (CARE, "Not verified:")],
+        styled: &[(BAD, "WRONG"), (BAD, "Wrong:"), (CARE, "silent"), (CARE, "Not verified:")],
         ..PLAIN
     },
     Case {
@@ -222,7 +268,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "undo, nothing to undo",
         line: "undo acid-a",
-        code: 3,
+        code: 1,
         styled: &[(BAD, "error:"), (CARE, "hint:")],
         ..PLAIN
     },

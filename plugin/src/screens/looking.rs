@@ -6,20 +6,25 @@ use super::{BROAD, NARROW, on, words};
 async fn status() {
     insta::assert_snapshot!(on("status", NARROW).await, @"
     [stdout]
+    DEGRADED: acid-a-2: 990 bytes behind the leader after a second
     postgresql db/acid-a
-      Instances: 3 declared, 3 effective, 3 in the StatefulSet, 3 running
+      Version:   PostgreSQL 15.4
+      Instances: 3
       Leader:    acid-a-0, timeline 1, lock renewed 0s ago
       Patroni:   asynchronous replication
       Operator:  default/postgres-operator, available; it says Running
       Services:  acid-a -> acid-a-0; acid-a-repl -> acid-a-1, acid-a-2
+      Backup:    no logical backup job
+      Budget:    none counts the leader
       Policy:    min 2 (scalepolicy/production), min 5 (scalepolicy/trial, only
                  warns), max 7 (scalepolicy/production), step down 2
                  (scalepolicy/production); 4 more may be added, 1 may be removed
 
-    MEMBER     ROLE      STATE       TL   LAG     NODE     AGE
-    acid-a-0   leader    running     1    -       node-0   120m
-    acid-a-1   replica   streaming   1    0 B     node-1   120m
-    acid-a-2   replica   streaming   1    990 B   node-2   120m
+    MEMBER     ROLE      HEALTH      STATE       TL   LAG     NODE     AGE
+    acid-a-0   leader    healthy     running     1    -       node-0   120m
+    acid-a-1   replica   healthy     streaming   1    0 B     node-1   120m
+    acid-a-2   replica   unhealthy   streaming   1    990 B   node-2   120m
+    Not known: the size, lag in seconds, the WAL archive: psql is not installed
 
     VOLUME            SIZE        MEMBER     STATE          AGE
     pgdata-acid-a-0   100.0 GiB   acid-a-0   in use         12d
@@ -27,32 +32,43 @@ async fn status() {
     pgdata-acid-a-2   100.0 GiB   acid-a-2   in use         12d
     pgdata-acid-a-3   100.0 GiB   acid-a-3   kept, no pod   12d
 
-    IF SET TO   VERDICT   RULES
-    2           allowed   below-min
-    4           allowed   stale-volume
+    IF SET TO   VERDICT              RULES
+    2           allowed, 1 warning   below-min
+    4           allowed, 1 warning   stale-volume
 
     Not converged:
       acid-a-2: 990 bytes behind the leader after a second
-    [stderr]
-    why:
-        kubectl pgscale status acid-a --why -n db
+    Why, the likeliest first:
+      1. acid-a-2 does not receive: it lacks 990 B
+         http://10.244.0.12:8008/patroni: acid-a-2: WAL not received after 1s: 990
+           bytes
+         next:
+             kubectl exec acid-a-2 -c postgres -n db -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
+      With Events:
+          kubectl pgscale status acid-a --why -n db
+    DEGRADED: acid-a-2: 990 bytes behind the leader after a second
     [exit 0]
     ");
     insta::assert_snapshot!(on("status", BROAD).await, @"
     [stdout]
+    DEGRADED: acid-a-2: 990 bytes behind the leader after a second
     postgresql db/acid-a
-      Instances: 3 declared, 3 effective, 3 in the StatefulSet, 3 running
+      Version:   PostgreSQL 15.4
+      Instances: 3
       Leader:    acid-a-0, timeline 1, lock renewed 0s ago
       Patroni:   asynchronous replication
       Operator:  default/postgres-operator, available; it says Running
       Services:  acid-a -> acid-a-0; acid-a-repl -> acid-a-1, acid-a-2
+      Backup:    no logical backup job
+      Budget:    none counts the leader
       Policy:    min 2 (scalepolicy/production), min 5 (scalepolicy/trial, only warns), max 7 (scalepolicy/production), step down 2 (scalepolicy/production); 4 more
                  may be added, 1 may be removed
 
-    MEMBER     ROLE      STATE       TL   LAG     NODE     AGE
-    acid-a-0   leader    running     1    -       node-0   120m
-    acid-a-1   replica   streaming   1    0 B     node-1   120m
-    acid-a-2   replica   streaming   1    990 B   node-2   120m
+    MEMBER     ROLE      HEALTH      STATE       TL   LAG     NODE     AGE
+    acid-a-0   leader    healthy     running     1    -       node-0   120m
+    acid-a-1   replica   healthy     streaming   1    0 B     node-1   120m
+    acid-a-2   replica   unhealthy   streaming   1    990 B   node-2   120m
+    Not known: the size, lag in seconds, the WAL archive: psql is not installed
 
     VOLUME            SIZE        MEMBER     STATE          AGE
     pgdata-acid-a-0   100.0 GiB   acid-a-0   in use         12d
@@ -60,31 +76,298 @@ async fn status() {
     pgdata-acid-a-2   100.0 GiB   acid-a-2   in use         12d
     pgdata-acid-a-3   100.0 GiB   acid-a-3   kept, no pod   12d
 
-    IF SET TO   VERDICT   RULES
-    2           allowed   below-min
-    4           allowed   stale-volume
+    IF SET TO   VERDICT              RULES
+    2           allowed, 1 warning   below-min
+    4           allowed, 1 warning   stale-volume
 
     Not converged:
       acid-a-2: 990 bytes behind the leader after a second
-    [stderr]
-    why:
-        kubectl pgscale status acid-a --why -n db
+    Why, the likeliest first:
+      1. acid-a-2 does not receive: it lacks 990 B
+         http://10.244.0.12:8008/patroni: acid-a-2: WAL not received after 1s: 990 bytes
+         next:
+             kubectl exec acid-a-2 -c postgres -n db -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
+      With Events:
+          kubectl pgscale status acid-a --why -n db
+    DEGRADED: acid-a-2: 990 bytes behind the leader after a second
     [exit 0]
     ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_healthy() {
+    insta::assert_snapshot!(on("status, healthy", NARROW).await, @"
+    [stdout]
+    HEALTHY: db/acid-a has converged on 3 instances
+    postgresql db/acid-a
+      Version:   PostgreSQL 15.4, 12.3 GiB of data
+      Instances: 3
+      Leader:    acid-a-0, timeline 1, lock renewed 0s ago
+      Patroni:   asynchronous replication
+      Operator:  default/postgres-operator, available; it says Running
+      Services:  acid-a -> acid-a-0; acid-a-repl -> acid-a-1, acid-a-2
+      Backup:    no logical backup job; WAL last archived 12s ago
+      Budget:    none counts the leader
+      Policy:    none; any number may be added, 2 may be removed
+
+    MEMBER     ROLE      HEALTH    STATE       TL   LAG   W/F/R SEC    NODE     AGE
+    acid-a-0   leader    healthy   running     1    -     -            node-0   120m
+    acid-a-1   replica   healthy   streaming   1    0 B   0.0/0.0/75   node-1   120m
+    acid-a-2   replica   healthy   streaming   1    0 B   -            node-2   120m
+    W/F/R SEC: seconds until a replica has written, flushed and replayed WAL
+
+    VOLUME            SIZE        MEMBER     STATE          AGE
+    pgdata-acid-a-0   100.0 GiB   acid-a-0   in use         12d
+    pgdata-acid-a-1   100.0 GiB   acid-a-1   in use         12d
+    pgdata-acid-a-2   100.0 GiB   acid-a-2   in use         12d
+    pgdata-acid-a-3   100.0 GiB   acid-a-3   kept, no pod   12d
+
+    IF SET TO   VERDICT              RULES
+    2           allowed              -
+    4           allowed, 1 warning   stale-volume
+
+    HEALTHY: db/acid-a has converged on 3 instances
+    [exit 0]
+    ");
+    insta::assert_snapshot!(on("status, healthy", BROAD).await, @"
+    [stdout]
+    HEALTHY: db/acid-a has converged on 3 instances
+    postgresql db/acid-a
+      Version:   PostgreSQL 15.4, 12.3 GiB of data
+      Instances: 3
+      Leader:    acid-a-0, timeline 1, lock renewed 0s ago
+      Patroni:   asynchronous replication
+      Operator:  default/postgres-operator, available; it says Running
+      Services:  acid-a -> acid-a-0; acid-a-repl -> acid-a-1, acid-a-2
+      Backup:    no logical backup job; WAL last archived 12s ago
+      Budget:    none counts the leader
+      Policy:    none; any number may be added, 2 may be removed
+
+    MEMBER     ROLE      HEALTH    STATE       TL   LAG   W/F/R SEC    NODE     AGE
+    acid-a-0   leader    healthy   running     1    -     -            node-0   120m
+    acid-a-1   replica   healthy   streaming   1    0 B   0.0/0.0/75   node-1   120m
+    acid-a-2   replica   healthy   streaming   1    0 B   -            node-2   120m
+    W/F/R SEC: seconds until a replica has written, flushed and replayed WAL
+
+    VOLUME            SIZE        MEMBER     STATE          AGE
+    pgdata-acid-a-0   100.0 GiB   acid-a-0   in use         12d
+    pgdata-acid-a-1   100.0 GiB   acid-a-1   in use         12d
+    pgdata-acid-a-2   100.0 GiB   acid-a-2   in use         12d
+    pgdata-acid-a-3   100.0 GiB   acid-a-3   kept, no pod   12d
+
+    IF SET TO   VERDICT              RULES
+    2           allowed              -
+    4           allowed, 1 warning   stale-volume
+
+    HEALTHY: db/acid-a has converged on 3 instances
+    [exit 0]
+    ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_paused() {
+    let narrow = on("status, paused", NARROW).await;
+    insta::assert_snapshot!(narrow, @"
+    [stdout]
+    HEALTHY, 1 warning: Patroni is paused, no member takes over
+    postgresql db/acid-a
+      Version:   PostgreSQL 15.4, 12.3 GiB of data
+      Instances: 3
+      Leader:    acid-a-0, timeline 1, lock renewed 0s ago
+      Patroni:   asynchronous replication, paused: no member takes over
+      Operator:  default/postgres-operator, available; it says Running
+      Services:  acid-a -> acid-a-0; acid-a-repl -> acid-a-1, acid-a-2
+      Backup:    no logical backup job; WAL last archived 12s ago
+      Budget:    none counts the leader
+      Policy:    none; any number may be added, 2 may be removed
+
+    MEMBER     ROLE      HEALTH    STATE       TL   LAG   W/F/R SEC    NODE     AGE
+    acid-a-0   leader    healthy   running     1    -     -            node-0   120m
+    acid-a-1   replica   healthy   streaming   1    0 B   0.0/0.0/75   node-1   120m
+    acid-a-2   replica   healthy   streaming   1    0 B   -            node-2   120m
+    W/F/R SEC: seconds until a replica has written, flushed and replayed WAL
+
+    IF SET TO   VERDICT              RULES
+    2           allowed, 1 warning   paused
+    4           allowed, 1 warning   paused
+
+    Although it has converged:
+      1. Patroni is paused: it neither starts nor rebuilds a member, and no member
+         takes over
+         configmap/acid-a-config: pause: true
+         next:
+             kubectl exec acid-a-0 -c postgres -n db -- patronictl resume --wait acid-a
+    HEALTHY, 1 warning: Patroni is paused, no member takes over
+    [exit 0]
+    ");
+    insta::assert_snapshot!(on("status, paused", BROAD).await, @"
+    [stdout]
+    HEALTHY, 1 warning: Patroni is paused, no member takes over
+    postgresql db/acid-a
+      Version:   PostgreSQL 15.4, 12.3 GiB of data
+      Instances: 3
+      Leader:    acid-a-0, timeline 1, lock renewed 0s ago
+      Patroni:   asynchronous replication, paused: no member takes over
+      Operator:  default/postgres-operator, available; it says Running
+      Services:  acid-a -> acid-a-0; acid-a-repl -> acid-a-1, acid-a-2
+      Backup:    no logical backup job; WAL last archived 12s ago
+      Budget:    none counts the leader
+      Policy:    none; any number may be added, 2 may be removed
+
+    MEMBER     ROLE      HEALTH    STATE       TL   LAG   W/F/R SEC    NODE     AGE
+    acid-a-0   leader    healthy   running     1    -     -            node-0   120m
+    acid-a-1   replica   healthy   streaming   1    0 B   0.0/0.0/75   node-1   120m
+    acid-a-2   replica   healthy   streaming   1    0 B   -            node-2   120m
+    W/F/R SEC: seconds until a replica has written, flushed and replayed WAL
+
+    IF SET TO   VERDICT              RULES
+    2           allowed, 1 warning   paused
+    4           allowed, 1 warning   paused
+
+    Although it has converged:
+      1. Patroni is paused: it neither starts nor rebuilds a member, and no member takes over
+         configmap/acid-a-config: pause: true
+         next:
+             kubectl exec acid-a-0 -c postgres -n db -- patronictl resume --wait acid-a
+    HEALTHY, 1 warning: Patroni is paused, no member takes over
+    [exit 0]
+    ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_unread() {
+    insta::assert_snapshot!(on("status, unread", NARROW).await, @"
+    [stdout]
+    UNKNOWN: the members cannot be listed: list pods in db: forbidden; the leader
+      lock cannot be read: get configmaps in db: forbidden; and 1 more
+    postgresql db/acid-a
+      Version:   PostgreSQL 15 declared, no member answered
+      Instances: 3 declared, 3 effective, 3 in the StatefulSet, unknown running
+      Leader:    unknown: get configmaps in db: forbidden
+      Patroni:   its configuration cannot be read: get configmaps in db: forbidden
+      Operator:  cannot be read: the list of operators' accounts: get configmaps in
+                 kube-public: forbidden; the cluster says Running
+      Services:  acid-a -> 10.244.0.10; acid-a-repl -> 10.244.0.11, 10.244.0.12
+      Backup:    no logical backup job
+      Budget:    none counts the leader
+      Policy:    none; any number may be added, 2 may be removed; the operator's own
+                 limits cannot be read
+
+    members cannot be listed: list pods in db: forbidden
+
+    replication slots cannot be read: get configmaps in db: forbidden
+
+    IF SET TO   VERDICT                RULES
+    2           refused                operator-limits, no-leader, leader-condemned,
+                                       and 17 more
+    4           allowed, 15 warnings   operator-limits, dcs-store-changing,
+                                       no-leader, and 12 more
+
+    Not converged:
+      the members cannot be listed: list pods in db: forbidden
+      the leader lock cannot be read: get configmaps in db: forbidden
+    Why, the likeliest first:
+      1. the pods could not be listed, so most causes cannot be found
+         pods: could not be read: list pods in db: forbidden
+         next:
+             kubectl auth can-i list pods -n db
+      2. the leader is not known: its lock could not be read
+         configmap/acid-a-leader: could not be read: get configmaps in db: forbidden
+         next:
+             kubectl get pods -n db
+      With Events:
+          kubectl pgscale status acid-a --why -n db
+    UNKNOWN: the members cannot be listed: list pods in db: forbidden; the leader
+      lock cannot be read: get configmaps in db: forbidden; and 1 more
+    [exit 0]
+    ");
+    insta::assert_snapshot!(on("status, unread", BROAD).await, @"
+    [stdout]
+    UNKNOWN: the members cannot be listed: list pods in db: forbidden; the leader lock cannot be read: get configmaps in db: forbidden; and 1 more
+    postgresql db/acid-a
+      Version:   PostgreSQL 15 declared, no member answered
+      Instances: 3 declared, 3 effective, 3 in the StatefulSet, unknown running
+      Leader:    unknown: get configmaps in db: forbidden
+      Patroni:   its configuration cannot be read: get configmaps in db: forbidden
+      Operator:  cannot be read: the list of operators' accounts: get configmaps in kube-public: forbidden; the cluster says Running
+      Services:  acid-a -> 10.244.0.10; acid-a-repl -> 10.244.0.11, 10.244.0.12
+      Backup:    no logical backup job
+      Budget:    none counts the leader
+      Policy:    none; any number may be added, 2 may be removed; the operator's own limits cannot be read
+
+    members cannot be listed: list pods in db: forbidden
+
+    replication slots cannot be read: get configmaps in db: forbidden
+
+    IF SET TO   VERDICT                RULES
+    2           refused                operator-limits, no-leader, leader-condemned, and 17 more
+    4           allowed, 15 warnings   operator-limits, dcs-store-changing, no-leader, and 12 more
+
+    Not converged:
+      the members cannot be listed: list pods in db: forbidden
+      the leader lock cannot be read: get configmaps in db: forbidden
+    Why, the likeliest first:
+      1. the pods could not be listed, so most causes cannot be found
+         pods: could not be read: list pods in db: forbidden
+         next:
+             kubectl auth can-i list pods -n db
+      2. the leader is not known: its lock could not be read
+         configmap/acid-a-leader: could not be read: get configmaps in db: forbidden
+         next:
+             kubectl get pods -n db
+      With Events:
+          kubectl pgscale status acid-a --why -n db
+    UNKNOWN: the members cannot be listed: list pods in db: forbidden; the leader lock cannot be read: get configmaps in db: forbidden; and 1 more
+    [exit 0]
+    ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_several() {
+    insta::assert_snapshot!(on("status, several", NARROW).await, @"
+    [stdout]
+    NAME     HEALTHY   LEADER     LAG   VERSION   PAUSED   STATUS      AGE
+    acid-b   0/3       none       -     15        -        NoLeader    4d
+    acid-a   3/3       acid-a-0   0 B   15        paused   Converged   4d
+    [exit 0]
+    ");
+    insta::assert_snapshot!(on("status, several", BROAD).await, @"
+    [stdout]
+    NAME     HEALTHY   LEADER     LAG   VERSION   PAUSED   STATUS      AGE
+    acid-b   0/3       none       -     15        -        NoLeader    4d
+    acid-a   3/3       acid-a-0   0 B   15        paused   Converged   4d
+    [exit 0]
+    ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn verdict_is_the_first_line_and_the_last() {
+    let names = super::CASES.iter().filter(|case| case.line.starts_with("status acid-a"));
+    for case in names {
+        for width in [NARROW, BROAD] {
+            let shown = on(case.name, width).await;
+            let text = shown.strip_prefix("[stdout]\n").unwrap();
+            let (text, _) = text.rsplit_once("\n[exit").unwrap();
+            let words = ["HEALTHY", "DEGRADED", "UNKNOWN", "DOWN", "STOPPED"];
+            let verdict = words.into_iter().find(|word| text.starts_with(word)).unwrap();
+            let last = text.lines().rev().find(|line| !line.starts_with("  ")).unwrap();
+            assert!(last.starts_with(verdict), "{}: {text}", case.name);
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn status_a() {
     insta::assert_snapshot!(on("status -A", NARROW).await, @"
     [stdout]
-    NAMESPACE  NAME    DECLARED  EFFECTIVE  RUNNING  LEADER    STATUS        AGE
-    db         acid-a  9         3          3        acid-a-0  CountDiffers  4d
+    NAMESPACE  NAME    HEALTHY   LEADER    LAG  VERSION  PAUSED  STATUS        AGE
+    db         acid-a  3/3 of 9  acid-a-0  0 B  15       no      CountDiffers  4d
     [exit 0]
     ");
     insta::assert_snapshot!(on("status -A", BROAD).await, @"
     [stdout]
-    NAMESPACE   NAME     DECLARED   EFFECTIVE   RUNNING   LEADER     STATUS         AGE
-    db          acid-a   9          3           3         acid-a-0   CountDiffers   4d
+    NAMESPACE   NAME     HEALTHY    LEADER     LAG   VERSION   PAUSED   STATUS         AGE
+    db          acid-a   3/3 of 9   acid-a-0   0 B   15        no       CountDiffers   4d
     [exit 0]
     ");
 }
@@ -94,18 +377,23 @@ async fn status_why() {
     let narrow = on("status --why", NARROW).await;
     insta::assert_snapshot!(narrow, @r#"
     [stdout]
+    DEGRADED: acid-a-3: no pod yet
     postgresql db/acid-a
+      Version:   PostgreSQL 15.4
       Instances: 4 declared, 4 effective, 4 in the StatefulSet, 3 running
       Leader:    acid-a-0, timeline 1, lock renewed 0s ago
       Patroni:   asynchronous replication
       Operator:  default/postgres-operator, available; it says Running
       Services:  acid-a -> acid-a-0; acid-a-repl -> acid-a-1, acid-a-2
+      Backup:    no logical backup job
+      Budget:    none counts the leader
       Policy:    none; any number may be added, 3 may be removed
 
-    MEMBER     ROLE      STATE       TL   LAG   NODE     AGE
-    acid-a-0   leader    running     1    -     node-0   120m
-    acid-a-1   replica   streaming   1    0 B   node-1   120m
-    acid-a-2   replica   streaming   1    0 B   node-2   120m
+    MEMBER     ROLE      HEALTH    STATE       TL   LAG   NODE     AGE
+    acid-a-0   leader    healthy   running     1    -     node-0   120m
+    acid-a-1   replica   healthy   streaming   1    0 B   node-1   120m
+    acid-a-2   replica   healthy   streaming   1    0 B   node-2   120m
+    Not known: the size, lag in seconds, the WAL archive: psql is not installed
 
     IF SET TO   VERDICT   RULES
     3           allowed   -
@@ -113,13 +401,13 @@ async fn status_why() {
 
     Not converged:
       acid-a-3: no pod yet
-
     Why, the likeliest first:
       1. no quota is left for acid-a-3
          statefulset/acid-a: event FailedCreate 0s ago: pods "acid-a-3" is
            forbidden: exceeded quota: team
          next:
              kubectl describe resourcequota -n db
+    DEGRADED: acid-a-3: no pod yet
     [exit 0]
     "#);
     assert_eq!(words(&on("status --why", BROAD).await), words(&narrow));
@@ -141,7 +429,7 @@ async fn wait_in_vain() {
     let narrow = on("wait, in vain", NARROW).await;
     insta::assert_snapshot!(narrow, @"
     [stderr]
-    error: postgresql db/acid-a has not converged within 20s; the change continues
+    error: postgresql db/acid-a has not converged within 20s
     Missing:
       acid-a-3: no pod yet
     Where it stands, and where to look:
@@ -152,64 +440,6 @@ async fn wait_in_vain() {
     [exit 4]
     ");
     assert_eq!(on("wait, in vain", BROAD).await, narrow);
-}
-
-#[tokio::test(start_paused = true)]
-async fn verify() {
-    insta::assert_snapshot!(on("verify", NARROW).await, @"
-    [stdout]
-    postgresql db/acid-a
-    MEMBER     ROLE      TL   WAL     REPLAYED   FROM       SLOT       SYNC
-    acid-a-0   primary   1    0/3E8   -          -          -          -
-    acid-a-1   standby   1    0/3E8   0/3E8      acid-a-0   acid_a_1   async
-    acid-a-2   standby   1    0/3E8   0/3E8      acid-a-0   acid_a_2   async
-    Canary: committed on acid-a-0 in 0s
-      acid-a-1: replayed within 0s of the commit
-      acid-a-2: replayed within 0s of the commit
-    Converged on 3 instances
-    Verified by all 3 members: one primary, one system identifier (7100), one
-      timeline, every standby streams
-    [exit 0]
-    ");
-    insta::assert_snapshot!(on("verify", BROAD).await, @"
-    [stdout]
-    postgresql db/acid-a
-    MEMBER     ROLE      TL   WAL     REPLAYED   FROM       SLOT       SYNC
-    acid-a-0   primary   1    0/3E8   -          -          -          -
-    acid-a-1   standby   1    0/3E8   0/3E8      acid-a-0   acid_a_1   async
-    acid-a-2   standby   1    0/3E8   0/3E8      acid-a-0   acid_a_2   async
-    Canary: committed on acid-a-0 in 0s
-      acid-a-1: replayed within 0s of the commit
-      acid-a-2: replayed within 0s of the commit
-    Converged on 3 instances
-    Verified by all 3 members: one primary, one system identifier (7100), one timeline, every standby streams
-    [exit 0]
-    ");
-}
-
-#[tokio::test(start_paused = true)]
-async fn verify_something_is_wrong() {
-    let narrow = on("verify, something is wrong", NARROW).await;
-    insta::assert_snapshot!(narrow, @"
-    [stderr]
-    something looks wrong; looking again in 3s ...
-    [stdout]
-    postgresql db/acid-a
-    MEMBER     ROLE     TL   WAL   REPLAYED   FROM   SLOT   SYNC
-    acid-a-0   silent
-    acid-a-1   silent
-    acid-a-2   silent
-    Wrong:
-      acid-a-1: 990 bytes behind the leader after a second
-    Not verified:
-      acid-a-0 could not be asked: psql is not installed
-      acid-a-1 could not be asked: psql is not installed
-      acid-a-2 could not be asked: psql is not installed
-    [stderr]
-    error: postgresql db/acid-a is not what it should be
-    [exit 5]
-    ");
-    assert_eq!(on("verify, something is wrong", BROAD).await, narrow);
 }
 
 #[tokio::test(start_paused = true)]

@@ -44,15 +44,13 @@ async fn plan_allowed() {
            are removed
            node/node-0: zone of acid-a-0: zone-a
            node/node-1: zone of acid-a-1: zone-a
-           node/node-2: zone of acid-a-2: zone-a
-           node/node-3: zone of acid-a-3: zone-b
-           node/node-4: zone of acid-a-4: zone-b
+           and 3 more lines: -o wide shows all
            Try: to keep a second zone:
                kubectl pgscale down acid-a --to 4 -n db
-    ALLOWED 5 -> 3, 2 warnings: below-min, survivors-one-zone
     A plain write (kubectl edit, Argo CD, Helm) is refused by leader-condemned until
       the leader has moved:
         kubectl pgscale switchover acid-a --for 3 -n db
+    ALLOWED 5 -> 3, 2 warnings: below-min, survivors-one-zone
     [exit 0]
     ");
     insta::assert_snapshot!(on("plan, allowed", BROAD).await, @"
@@ -90,14 +88,12 @@ async fn plan_allowed() {
       WARN survivors-one-zone: all kept members are in zone zone-a; those in zone-b are removed
            node/node-0: zone of acid-a-0: zone-a
            node/node-1: zone of acid-a-1: zone-a
-           node/node-2: zone of acid-a-2: zone-a
-           node/node-3: zone of acid-a-3: zone-b
-           node/node-4: zone of acid-a-4: zone-b
+           and 3 more lines: -o wide shows all
            Try: to keep a second zone:
                kubectl pgscale down acid-a --to 4 -n db
-    ALLOWED 5 -> 3, 2 warnings: below-min, survivors-one-zone
     A plain write (kubectl edit, Argo CD, Helm) is refused by leader-condemned until the leader has moved:
         kubectl pgscale switchover acid-a --for 3 -n db
+    ALLOWED 5 -> 3, 2 warnings: below-min, survivors-one-zone
     [exit 0]
     ");
 }

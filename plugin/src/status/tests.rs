@@ -126,9 +126,11 @@ fn worst_cluster_comes_first() {
             services: Services { leader: Seen::Absent, replicas: Seen::Absent },
         },
         missing: missing.iter().map(|line| (*line).to_owned()).collect(),
+        unread: Vec::new(),
         detail: None,
         why: Vec::new(),
         events_unread: None,
+        more: None,
     };
     let healthy = facts(3, 3, 0);
     let mut leaderless = healthy.clone();
@@ -167,9 +169,11 @@ fn digest_holds_only_news() {
             services: Services { leader: Seen::Absent, replicas: Seen::Absent },
         },
         missing: Vec::new(),
+        unread: Vec::new(),
         detail: None,
         why: Vec::new(),
         events_unread: None,
+        more: None,
     };
     let behind = |bytes: u64| {
         with(facts(3, 3, 0), 1, |member| {

@@ -11,6 +11,7 @@ type Stretches = Vec<(&'static str, Vec<u8>)>;
 pub(crate) struct Screen {
     written: Arc<Mutex<Stretches>>,
     width: Option<usize>,
+    window: Option<(usize, usize)>,
     coloured: bool,
 }
 
@@ -46,6 +47,11 @@ impl Screen {
         Self { width, coloured, ..Self::default() }
     }
 
+    /// Returns a terminal with a window of so many columns and lines.
+    pub(crate) fn window(columns: usize, lines: usize) -> Self {
+        Self { width: Some(columns), window: Some((columns, lines)), ..Self::default() }
+    }
+
     /// Returns the text on both channels in order, each part with its channel.
     pub(crate) fn transcript(&self) -> String {
         let written = self.written.lock().unwrap();
@@ -76,7 +82,8 @@ impl Screen {
             prefix: String::new(),
             terminal: None,
             foot: Mutex::new(None),
-            redraws: false,
+            redraws: self.window.is_some(),
+            window: self.window,
             person: person.map(|person| Arc::new(Mutex::new(person))),
             expression: OnceLock::new(),
             reader_left: AtomicBool::new(false),
@@ -148,9 +155,43 @@ fn closed_stdout_is_no_error() {
 
 #[test]
 fn redraw_clears_the_terminal_first() {
-    let screen = Screen::default();
-    screen.output(None).redraw("rows").unwrap();
-    assert_eq!(screen.stdout(), "\u{1b}[H\u{1b}[Jrows\n");
+    let screen = Screen::window(80, 24);
+    screen.output(None).redraw("rows", "foot").unwrap();
+    assert_eq!(screen.stdout(), "\u{1b}[H\u{1b}[Jrows\n\nfoot");
+}
+
+#[test]
+fn redrawn_text_fits_the_window() {
+    let text: Vec<String> =
+        (0..30).map(|line| format!("{BAD}{line}{BAD:#} {}", "x".repeat(100))).collect();
+    let text = text.join("\n");
+    for columns in [1, 4, 20, 80] {
+        for lines in 1..40 {
+            let shown = within(&text, "foot", columns, lines);
+            assert!(shown.lines().count() <= lines, "{columns} x {lines}: {shown}");
+            let wide = shown.lines().find(|line| text::columns(line) > columns);
+            assert_eq!(wide, None, "{columns} x {lines}");
+        }
+    }
+    insta::assert_snapshot!(
+        anstream::adapter::strip_str(&within(&text, "foot", 40, 8)).to_string(), @"
+    0 xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
+    1 xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
+    2 xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
+    3 xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
+    ... 25 more lines, the window is too low
+    29 xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
+
+    foot
+    ");
+}
+
+#[test]
+fn other_screen_is_left_at_the_end() {
+    let screen = Screen::window(80, 24);
+    let output = screen.output(None);
+    drop(output.other_screen());
+    assert_eq!(screen.stdout(), "\u{1b}[?1049h\u{1b}[?25l\u{1b}[?25h\u{1b}[?1049l");
 }
 
 #[test]

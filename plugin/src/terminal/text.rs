@@ -49,10 +49,48 @@ pub(crate) fn fitted(header: &[&str], rows: &[Vec<Cell>], width: Option<usize>) 
     rows_of(header, rows, width).join("\n")
 }
 
+/// Returns the table without the columns of these titles.
+pub(crate) fn without<'a>(
+    header: &[&'a str],
+    rows: Vec<Vec<Cell>>,
+    titles: &[&str],
+) -> (Vec<&'a str>, Vec<Vec<Cell>>) {
+    let keep: Vec<bool> = header.iter().map(|title| !titles.contains(title)).collect();
+    let kept = |row: Vec<Cell>| {
+        let cells = row.into_iter().zip(&keep);
+        cells.filter_map(|(cell, keep)| keep.then_some(cell)).collect()
+    };
+    let titles = header.iter().zip(&keep).filter_map(|(title, keep)| keep.then_some(*title));
+    (titles.collect(), rows.into_iter().map(kept).collect())
+}
+
+/// Returns the table without as many columns of `spare` as it takes to fit into `width`, the first
+/// one first.
+pub(crate) fn spared<'a>(
+    header: &[&'a str],
+    rows: Vec<Vec<Cell>>,
+    width: Option<usize>,
+    spare: &[&str],
+) -> (Vec<&'a str>, Vec<Vec<Cell>>) {
+    let (mut header, mut rows) = (header.to_vec(), rows);
+    for title in spare {
+        let laid = rows_of(&header, &rows, width);
+        let fits = |width: usize| {
+            laid.iter().flat_map(|row| row.lines()).all(|line| columns(line) <= width)
+        };
+        if width.is_none_or(fits) {
+            break;
+        }
+        (header, rows) = without(&header, rows, &[title]);
+    }
+    (header, rows)
+}
+
 /// Returns the header and each row as [`fitted`] lays them out.
 pub(crate) fn rows_of(header: &[&str], rows: &[Vec<Cell>], width: Option<usize>) -> Vec<String> {
     let mut natural: Vec<usize> = header.iter().map(|title| columns(title)).collect();
-    let mut least = natural.clone();
+    let words = |title: &&str| title.split(' ').map(columns).max().unwrap_or_default();
+    let mut least: Vec<usize> = header.iter().map(words).collect();
     for row in rows {
         for ((natural, least), cell) in natural.iter_mut().zip(&mut least).zip(row) {
             let wide = columns(&cell.text);
@@ -215,6 +253,37 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
         }
     }
     kept + &dots
+}
+
+/// Returns the first `width` columns of a text, its styles kept, and ended where it is cut.
+pub(crate) fn cut_styled(text: &str, width: usize) -> String {
+    if columns(text) <= width {
+        return text.to_owned();
+    }
+    let mut kept = String::new();
+    let mut rest = text.chars().peekable();
+    while let Some(character) = rest.next() {
+        if character == '\u{1b}' {
+            // A style takes no column: it goes on to its letter.
+            kept.push(character);
+            while let Some(part) = rest.next() {
+                kept.push(part);
+                if part.is_ascii_alphabetic() {
+                    break;
+                }
+            }
+            continue;
+        }
+        kept.push(character);
+        if columns(&kept) > width {
+            kept.pop();
+            break;
+        }
+    }
+    if kept.contains('\u{1b}') {
+        kept.push_str("\u{1b}[0m");
+    }
+    kept
 }
 
 /// Returns `1 instance` or `3 instances`.

@@ -7,7 +7,7 @@ use pgscale_guard::facts::Facts;
 use pgscale_guard::read::Address;
 
 use super::{Follower, Receiver, Testimony, Words};
-use crate::exec::{Exec, sql};
+use crate::exec::{Exec, ExecError, sql};
 use crate::session::{Session, address};
 
 /// The question for a member's identity.
@@ -41,15 +41,14 @@ pub(crate) async fn ask(session: &Session, facts: &Facts) -> Vec<Testimony> {
     join_all(members).await
 }
 
-async fn words(exec: &dyn Exec, pod: &Address) -> Result<Words, String> {
+async fn words(exec: &dyn Exec, pod: &Address) -> Result<Words, ExecError> {
     let (who, receiver, followers) = futures::join!(
         sql(exec, pod, WHO, PATIENCE),
         sql(exec, pod, RECEIVER, PATIENCE),
         sql(exec, pod, FOLLOWERS, PATIENCE),
     );
-    let all = who.and_then(|who| Ok((who, receiver?, followers?)));
-    let (who, receiver, followers) = all.map_err(|error| error.to_string())?;
-    read(&who, &receiver, &followers)
+    let (who, receiver, followers) = (who?, receiver?, followers?);
+    read(&who, &receiver, &followers).map_err(ExecError::Failed)
 }
 
 /// Reads the three answers.

@@ -113,7 +113,7 @@ fn each_contradiction_is_found() {
 #[test]
 fn silence_is_reported_and_proves_nothing() {
     let mut testimonies = healthy();
-    testimonies[2].words = Err("no right to exec".to_owned());
+    testimonies[2].words = Err(ExecError::Failed("no right to exec".to_owned()));
     let result = judged(&testimonies);
     assert_eq!(result.wrong, []);
     assert_eq!(result.unheard, ["acid-a-2 could not be asked: no right to exec"]);
@@ -183,12 +183,47 @@ fn timeless(text: &str) -> String {
 }
 
 #[tokio::test]
+async fn verify_verifies_in_sql_by_default() {
+    let receiver = "WAITING\u{1f}acid_a_1\u{1f}10.244.0.10\n";
+    let world = talkative().printing(1, "SELECT status, slot_name", Ok(receiver));
+    let (screen, code, failure) = run(&world, "verify acid-a", None).await;
+    assert_eq!(code, 5, "{failure}");
+    assert!(screen.stdout().contains("the WAL receiver of acid-a-1 is WAITING"));
+    let (screen, code, failure) = run(&talkative(), "verify acid-a", None).await;
+    assert_eq!(code, 0, "{failure}");
+    assert!(screen.stdout().contains("Confirmed by all 3 members"), "{}", screen.stdout());
+}
+
+#[tokio::test]
+async fn sql_that_is_not_permitted_is_said_and_fails_only_where_it_was_asked_for() {
+    let world = || talkative().hiding(&["exec"]);
+    let (screen, code, failure) = run(&world(), "verify acid-a", None).await;
+    assert_eq!(code, 0, "{failure}");
+    insta::assert_snapshot!(screen.stdout(), @"
+    VERIFIED, but not in SQL: db/acid-a has converged on 3 instances
+    postgresql db/acid-a
+    No member was asked in SQL: pods/exec is not permitted
+    VERIFIED, but not in SQL: db/acid-a has converged on 3 instances
+    ");
+    let (screen, ..) = run(&world(), "verify acid-a -o jsonpath={.notAskedInSql}", None).await;
+    assert_eq!(screen.stdout(), "pods/exec is not permitted\n");
+    let (screen, code, failure) = run(&world(), "verify acid-a --sql", None).await;
+    assert_eq!(code, 1, "{failure}");
+    assert!(!screen.stdout().contains("Confirmed by"), "{}", screen.stdout());
+    // A member that could be asked is no missing permission.
+    let world = talkative().printing(2, "psql", Err("timed out"));
+    let (_, code, failure) = run(&world, "verify acid-a", None).await;
+    assert_eq!(code, 1, "{failure}");
+}
+
+#[tokio::test]
 async fn without_sql_only_the_convergence_is_looked_at() {
-    let (screen, code, _) = run(&World::new(3, 0), "verify acid-a", None).await;
+    let (screen, code, _) = run(&World::new(3, 0), "verify acid-a --sql=false", None).await;
     assert_eq!(code, 0);
     insta::assert_snapshot!(screen.stdout(), @"
+    VERIFIED: db/acid-a has converged on 3 instances
     postgresql db/acid-a
-    Converged on 3 instances
+    VERIFIED: db/acid-a has converged on 3 instances
     ");
 }
 
@@ -202,6 +237,7 @@ async fn found_problem_exits_with_5() {
     let (screen, code, failure) = run(&world, "verify acid-a --sql", None).await;
     assert_eq!(code, 5, "{failure}");
     insta::assert_snapshot!(screen.stdout(), @"
+    WRONG: acid-a-1 has no WAL receiver: it receives nothing
     postgresql db/acid-a
     MEMBER     ROLE      TL   WAL     REPLAYED   FROM       SLOT       SYNC
     acid-a-0   primary   1    0/3E8   -          -          -          -
@@ -209,6 +245,7 @@ async fn found_problem_exits_with_5() {
     acid-a-2   standby   1    0/3E8   0/3E8      acid-a-0   acid_a_2   async
     Wrong:
       acid-a-1 has no WAL receiver: it receives nothing
+    WRONG: acid-a-1 has no WAL receiver: it receives nothing
     ");
 }
 
@@ -222,20 +259,23 @@ async fn missing_permissions_are_no_problem_of_the_cluster() {
         World::new(3, 0).hiding(&["endpointslices", "endpoints"]),
         World::new(3, 0).silent().hiding(&["pods", "statefulsets", "endpoints", "configmaps"]),
     ] {
-        for line in ["verify acid-a", "verify acid-a --sql", "verify acid-a --canary"] {
+        for line in ["verify acid-a --sql=false", "verify acid-a --sql", "verify acid-a --canary"] {
             let (screen, code, failure) = run(&world, line, None).await;
             assert_eq!(code, 1, "{failure}\n{}", screen.stdout());
-            assert!(!screen.stdout().contains("Converged"), "{}", screen.stdout());
+            assert!(!screen.stdout().contains("\nVERIFIED"), "{}", screen.stdout());
+            assert!(screen.stdout().starts_with("NOT VERIFIED"), "{}", screen.stdout());
         }
     }
     let world = World::new(3, 0).silent();
-    let (screen, _, failure) = run(&world, "verify acid-a", None).await;
+    let (screen, _, failure) = run(&world, "verify acid-a --sql=false", None).await;
     insta::assert_snapshot!(screen.stdout(), @"
+    NOT VERIFIED: acid-a-0: unknown: no member answered; acid-a-0: neither pods/portforward nor pods/exec is permitted; and 2 more
     postgresql db/acid-a
     Not verified:
       acid-a-0: unknown: no member answered; acid-a-0: neither pods/portforward nor pods/exec is permitted
       acid-a-1: unknown: no member answered; acid-a-1: neither pods/portforward nor pods/exec is permitted
       acid-a-2: unknown: no member answered; acid-a-2: neither pods/portforward nor pods/exec is permitted
+    NOT VERIFIED: acid-a-0: unknown: no member answered; acid-a-0: neither pods/portforward nor pods/exec is permitted; and 2 more
     ");
     insta::assert_snapshot!(failure, @"error: postgresql db/acid-a could not be verified in full: something could not be read");
 }
@@ -251,7 +291,7 @@ async fn failover_between_two_looks_is_no_problem() {
     let (screen, code, failure) = run(&world, "verify acid-a --sql", None).await;
     assert_eq!(code, 0, "{failure}");
     assert!(screen.stderr().contains("looking again"), "{}", screen.stderr());
-    assert!(screen.stdout().contains("Verified by all 3 members"), "{}", screen.stdout());
+    assert!(screen.stdout().contains("Confirmed by all 3 members"), "{}", screen.stdout());
 }
 
 #[tokio::test]
@@ -264,7 +304,12 @@ async fn passing_problem_is_not_reported_with_a_lasting_one() {
     assert_eq!(code, 5);
     let text = screen.stdout();
     let (_, wrong) = text.split_once("Wrong:").unwrap();
-    assert_eq!(wrong.trim(), "the WAL receiver of acid-a-2 is starting");
+    assert_eq!(
+        wrong.lines().nth(1).map(str::trim),
+        Some("the WAL receiver of acid-a-2 is starting"),
+        "{wrong}"
+    );
+    assert!(!wrong.contains("acid-a-1"), "{wrong}");
 }
 
 #[tokio::test]
@@ -325,16 +370,23 @@ async fn canary_keeps_to_the_timeout_and_frees_its_backend() {
 #[tokio::test]
 async fn canary_without_a_standby_to_replay_it_is_no_success() {
     let world = World::new(1, 0)
+        .printing(0, "FROM pg_stat_wal_receiver", Ok("\n"))
+        .printing(0, "FROM pg_stat_replication", Ok("\n"))
+        .printing(0, "pg_control_system", Ok("f\u{1f}7100\u{1f}00000001\u{1f}1000\u{1f}\n"))
         .printing(0, "synchronous_standby_names", Ok(&waits("", 0)))
         .printing(0, "pg_logical_emit_message", Ok("0/3E8\n"))
         .printing(0, "SELECT pg_current_wal_lsn()", Ok("1000\n"));
     let (screen, code, failure) = run(&world, "verify acid-a --canary", None).await;
     assert_eq!(code, 1, "{failure}");
     insta::assert_snapshot!(timeless(&screen.stdout()), @"
+    NOT VERIFIED: no standby could replay the canary
     postgresql db/acid-a
+    MEMBER     ROLE      TL   WAL     REPLAYED   FROM   SLOT   SYNC
+    acid-a-0   primary   1    0/3E8   -          -      -      -
     Canary: committed on acid-a-0 in Ns
       no standby: no member could replay it
-    Converged on 1 instance
+    Confirmed by its only member: one primary, one system identifier (7100), one timeline, every standby streams
+    NOT VERIFIED: no standby could replay the canary
     ");
     let (screen, ..) = run(&world, "verify acid-a --canary -o jsonpath={.verified}", None).await;
     assert_eq!(screen.stdout().trim(), "false");
@@ -355,13 +407,15 @@ async fn canary_without_permission_to_exec_is_no_problem() {
 #[tokio::test]
 async fn canary_is_never_written_in_a_standby_cluster() {
     let world = World::new(1, 0).standby_cluster();
-    let (_, code, failure) = run(&world, "verify acid-a --canary", None).await;
-    assert_eq!(code, 3, "{failure}");
+    let (_, code, failure) = run(&world, "verify acid-a --canary --sql=false", None).await;
+    // No rule refuses it: no member could write one.
+    assert_eq!(code, 1, "{failure}");
+    assert!(failure.contains("no member can write a canary"), "{failure}");
 }
 
 #[tokio::test]
 async fn the_document_holds_everything() {
-    let (screen, code, _) = run(&talkative(), "verify acid-a --sql -o json", None).await;
+    let (screen, code, _) = run(&talkative(), "verify acid-a -o json", None).await;
     assert_eq!(code, 0);
     let document: serde_json::Value = serde_json::from_str(&screen.stdout()).unwrap();
     assert_eq!(document["kind"], "ScaleVerification");

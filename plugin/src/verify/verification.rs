@@ -12,6 +12,9 @@ pub(crate) struct Verification {
     pub(crate) unread: Vec<String>,
     /// The members' answers, where they were asked.
     pub(crate) testimonies: Vec<Testimony>,
+    /// The missing permission for which no member was asked in SQL, where the caller left the choice
+    /// to the program.
+    pub(crate) unasked: Option<String>,
     /// The conclusions from the answers.
     pub(crate) result: Checked,
     /// The result of the message, where one was written, or the reason for which none could be.

@@ -4,7 +4,7 @@ use super::plan::{counted, render_findings};
 use crate::error::Failure;
 use crate::outcome::Outcome;
 use crate::plan::{Outcome as Comes, Plan};
-use crate::terminal::text::{Cell, fitted, laid_out, table, took, wrap};
+use crate::terminal::text::{Cell, fitted, laid_out, took, wrap};
 use crate::terminal::{BAD, BOLD, CARE, GOOD};
 
 /// One cluster of several, before anything is done.
@@ -20,7 +20,7 @@ pub(crate) struct Planned<'a> {
 }
 
 /// Renders the plans, and below them the reasons of refusals and the points that deserve a look.
-pub(crate) fn plans(clusters: &[Planned<'_>], width: Option<usize>) -> String {
+pub(crate) fn plans(clusters: &[Planned<'_>], wide: bool, width: Option<usize>) -> String {
     let rows: Vec<Vec<Cell>> = clusters.iter().map(plan).collect();
     let header = ["NAMESPACE", "NAME", "CHANGE", "LEADER", "MOVES TO", "VERDICT"];
     let mut lines = vec![fitted(&header, &rows, width)];
@@ -28,7 +28,7 @@ pub(crate) fn plans(clusters: &[Planned<'_>], width: Option<usize>) -> String {
         let mut said = Vec::new();
         if let Some(plan) = cluster.plan.filter(|plan| plan.outcome() != Comes::Nothing) {
             let findings = plan.verdict.denials().chain(plan.verdict.warnings());
-            said.extend(render_findings(findings, width));
+            said.extend(render_findings(findings, wide, width));
         }
         let by_rules = cluster.plan.is_some_and(|plan| plan.outcome() == Comes::Refused);
         if let Some(failure) = cluster.refusal.filter(|_| !by_rules) {
@@ -79,7 +79,7 @@ fn change(plan: &Plan) -> String {
 }
 
 /// Renders the end of each change.
-pub(crate) fn outcomes(ended: &[Outcome]) -> String {
+pub(crate) fn outcomes(ended: &[Outcome], width: Option<usize>) -> String {
     let rows: Vec<Vec<Cell>> = ended
         .iter()
         .map(|outcome| {
@@ -97,5 +97,6 @@ pub(crate) fn outcomes(ended: &[Outcome]) -> String {
             ]
         })
         .collect();
-    table(&["NAMESPACE", "NAME", "CHANGE", "RESULT", "TOOK", "LEADER MOVED"], &rows)
+    let header = ["NAMESPACE", "NAME", "CHANGE", "RESULT", "TOOK", "LEADER MOVED"];
+    fitted(&header, &rows, width)
 }

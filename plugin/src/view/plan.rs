@@ -1,7 +1,7 @@
 //! A plan as a person reads it.
 
 use anstyle::Style;
-use pgscale_guard::evidence;
+use pgscale_guard::evidence::{self, Evidence};
 use pgscale_guard::remedy::Remedy;
 use pgscale_guard::verdict::{Finding, Grouped, Severity, grouped};
 
@@ -19,7 +19,30 @@ pub(crate) fn render(
     wide: bool,
     width: Option<usize>,
 ) -> String {
-    let mut sections = vec![verdict(plan, width), heading(plan)];
+    between_verdicts(plan, sections(plan, impact, wide, width), width)
+}
+
+/// Renders a plan that this program does not carry out: with what it means for other writers.
+pub(crate) fn render_for_all(
+    plan: &Plan,
+    impact: Option<&Impact>,
+    wide: bool,
+    width: Option<usize>,
+) -> String {
+    let mut sections = sections(plan, impact, wide, width);
+    sections.extend(plain_write(plan, width));
+    between_verdicts(plan, sections, width)
+}
+
+fn between_verdicts(plan: &Plan, sections: Vec<String>, width: Option<usize>) -> String {
+    let verdict = verdict(plan, width);
+    let all: Vec<String> =
+        std::iter::once(verdict.clone()).chain(sections).chain([verdict]).collect();
+    all.join("\n")
+}
+
+fn sections(plan: &Plan, impact: Option<&Impact>, wide: bool, width: Option<usize>) -> Vec<String> {
+    let mut sections = vec![heading(plan)];
     sections.extend(members(plan, impact, width));
     if let Some(leader_move) = &plan.leader_move {
         sections.push(wrap(
@@ -45,13 +68,12 @@ pub(crate) fn render(
     if plan.outcome() == Outcome::Ready {
         sections.push(steps(plan));
     }
-    sections.extend(found(plan, width));
+    sections.extend(found(plan, wide, width));
     if wide {
         sections.push(format!("{BOLD}Hash:{BOLD:#} {} (for --expect-plan)", plan.hash));
         sections.push(rules(plan, width));
     }
-    sections.push(verdict(plan, width));
-    sections.join("\n")
+    sections
 }
 
 fn heading(plan: &Plan) -> String {
@@ -222,11 +244,11 @@ fn verdict(plan: &Plan, width: Option<usize>) -> String {
 }
 
 /// Renders everything that the rules found, and the nearest count that would be allowed.
-fn found(plan: &Plan, width: Option<usize>) -> Vec<String> {
+fn found(plan: &Plan, wide: bool, width: Option<usize>) -> Vec<String> {
     let mut lines = Vec::new();
     if plan.outcome() != Outcome::Nothing {
         let findings = plan.verdict.denials().chain(plan.verdict.warnings());
-        lines.extend(render_findings(findings, width));
+        lines.extend(render_findings(findings, wide, width));
     }
     if plan.outcome() == Outcome::Refused {
         let title = format!("{BOLD}Nearest count that would be allowed now:{BOLD:#}");
@@ -241,7 +263,7 @@ pub(super) fn counted(count: usize, what: &str) -> String {
 
 /// Returns the meaning of a plan that moves the leader for writers that do not move it. `None`
 /// where they may write the count now.
-pub(crate) fn plain_write(plan: &Plan, width: Option<usize>) -> Option<String> {
+fn plain_write(plan: &Plan, width: Option<usize>) -> Option<String> {
     if plan.plain_write_refused_by.is_empty() {
         return None;
     }
@@ -252,16 +274,33 @@ pub(crate) fn plain_write(plan: &Plan, width: Option<usize>) -> Option<String> {
     plan.next().map(|next| way(&title, &next, width))
 }
 
+/// The number of lines of evidence to which a longer list is cut. A list with one line more takes as
+/// many lines whole.
+const EVIDENCE: usize = 2;
+
+/// Returns evidence as lines: of a long list the first two, and the number of the others. A wide view
+/// has them all.
+pub(super) fn shown_evidence(all: &[Evidence], wide: bool) -> Vec<String> {
+    let mut lines = evidence::lines(all);
+    let besides = lines.len().saturating_sub(EVIDENCE);
+    if !wide && besides > 1 {
+        lines.truncate(EVIDENCE);
+        lines.push(format!("and {besides} more lines: -o wide shows all"));
+    }
+    lines
+}
+
 /// Renders findings, those that say the same as one.
 pub(crate) fn render_findings<'a>(
     findings: impl IntoIterator<Item = &'a Finding>,
+    wide: bool,
     width: Option<usize>,
 ) -> Vec<String> {
-    grouped(findings).iter().map(|group| render_group(group, width)).collect()
+    grouped(findings).iter().map(|group| render_group(group, wide, width)).collect()
 }
 
 /// Renders findings that say the same, with their evidence and their remedy.
-fn render_group(group: &Grouped<'_>, width: Option<usize>) -> String {
+fn render_group(group: &Grouped<'_>, wide: bool, width: Option<usize>) -> String {
     let finding = group.finding;
     let (style, word) = match finding.severity {
         Severity::Deny => (BAD, "DENY"),
@@ -270,7 +309,7 @@ fn render_group(group: &Grouped<'_>, width: Option<usize>) -> String {
     let (rules, message) = (group.ids(), &finding.message);
     let mut lines = vec![wrap(&format!("  {style}{word}{style:#} {rules}: {message}"), width, 5)];
     let mut detail = |text: String| lines.push(wrap(&format!("       {text}"), width, 2));
-    evidence::lines(&finding.evidence).into_iter().for_each(&mut detail);
+    shown_evidence(&finding.evidence, wide).into_iter().for_each(&mut detail);
     finding
         .severity_reason
         .iter()

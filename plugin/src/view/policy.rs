@@ -2,6 +2,7 @@
 
 use pgscale_guard::policy::Mode;
 
+use super::plan::counted;
 use crate::document::{EffectivePolicy, PolicyTest, Tried, Verdicts};
 use crate::policy::Effect;
 use crate::terminal::text::{Cell, fitted, wrap};
@@ -104,7 +105,8 @@ pub(super) fn source(source: &str, mode: Mode) -> String {
 
 fn verdict(verdicts: &Verdicts) -> Cell {
     let (says, today, style) = match (verdicts.allowed, verdicts.allowed_today) {
-        (true, true) => ("allowed", "", GOOD),
+        (true, true) if verdicts.rules.is_empty() => ("allowed", "", GOOD),
+        (true, true) => ("allowed", "", CARE),
         (true, false) => ("allowed", " (refused today)", CARE),
         (false, true) => ("refused", " (allowed today)", BAD),
         (false, false) => ("refused", "", BAD),
@@ -112,7 +114,9 @@ fn verdict(verdicts: &Verdicts) -> Cell {
     let rules = verdicts.rules.join(", ");
     let by = match (rules.is_empty(), verdicts.allowed) {
         (true, _) => String::new(),
-        (false, true) => format!("; warned of {rules}"),
+        (false, true) => {
+            format!(", {}: {rules}", counted(verdicts.rules.len(), "warning"))
+        }
         (false, false) => format!(" by {rules}"),
     };
     Cell::styled(format!("{says}{by}{today}"), style)

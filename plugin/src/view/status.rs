@@ -4,33 +4,40 @@ use pgscale_guard::facts::{Facts, Health, Live, Member};
 use pgscale_guard::patroni::Synchronous;
 use pgscale_guard::{Assessed, Assessment, Seen};
 
+use super::plan::counted;
 use crate::members::{Activity, Role, lag_bytes};
 use crate::plan::describe;
 use crate::services::names;
-use crate::status::{Status, running};
-use crate::terminal::text::{Cell, age, bytes, fitted, lsn, padded, wrap};
+use crate::status::{Delays, Flow, Headline, Status, Vitals, Word, running};
+use crate::terminal::text::{Cell, age, bytes, fitted, lsn, padded, spared, without, wrap};
 use crate::terminal::{BAD, BOLD, CARE, GOOD};
 
 mod diagnosis;
 mod list;
 mod rest;
 
-pub(crate) use diagnosis::reasons;
+use diagnosis::reasons;
 pub(crate) use list::{list, rows};
 
 /// Columns of the keys above the members.
 const KEYS: usize = 11;
 
-/// Renders one cluster in detail.
-pub(crate) fn detail(status: &Status, wide: bool, width: Option<usize>) -> String {
+/// Renders one cluster in detail, between two lines with its state. `why` and a wide view have every
+/// cause.
+pub(crate) fn detail(status: &Status, why: bool, wide: bool, width: Option<usize>) -> String {
     let facts = &status.snapshot.facts;
-    let mut lines = vec![format!("{BOLD}postgresql {}{BOLD:#}", facts.change.cluster())];
+    let title = format!("{BOLD}postgresql {}{BOLD:#}", facts.change.cluster());
+    let mut lines = vec![headline(status, width), title];
     for (key, value) in [
+        ("Version", rest::version(status)),
         ("Instances", counts(facts)),
         ("Leader", leader(facts)),
         ("Patroni", patroni(facts)),
         ("Operator", operator(facts)),
         ("Services", services(status)),
+        ("Restart", rest::restarts(facts)),
+        ("Backup", rest::backup(status)),
+        ("Budget", rest::budget(facts)),
         ("Policy", rest::policy(status)),
     ]
     .into_iter()
@@ -46,7 +53,8 @@ pub(crate) fn detail(status: &Status, wide: bool, width: Option<usize>) -> Strin
             lines.push("no members".to_owned());
         }
         Seen::Absent | Seen::Known(_) => {
-            lines.push(members(facts, wide, width));
+            let vitals = status.detail.as_ref().map(|detail| &detail.vitals);
+            lines.push(members(facts, vitals, wide, width));
         }
     }
     for section in rest::sections(status, wide, width) {
@@ -54,19 +62,66 @@ pub(crate) fn detail(status: &Status, wide: bool, width: Option<usize>) -> Strin
         lines.push(section);
     }
     lines.push(String::new());
-    if status.missing.is_empty() {
-        let count = crate::terminal::text::instances(facts.to());
-        lines.push(format!("{GOOD}Converged{GOOD:#} on {count}"));
-    } else {
+    if !status.missing.is_empty() {
         lines.push(format!("{CARE}Not converged:{CARE:#}"));
         for missing in &status.missing {
             lines.push(wrap(&format!("  {missing}"), width, 2));
         }
     }
+    if why || !status.why.is_empty() {
+        lines.push(reasons(status, why || wide, wide, width));
+    }
+    lines.push(headline(status, width));
     lines.join("\n")
 }
 
+/// The number of reasons that the line with the state names.
+const NAMED: usize = 2;
+
+/// Renders the state of the cluster in one line: the word, and what is wrong.
+///
+/// It is the first line that a tired person sees and the last one.
+fn headline(status: &Status, width: Option<usize>) -> String {
+    let Headline { word, reasons, warnings } = status.headline();
+    let style = match word {
+        Word::Down | Word::Degraded => BAD,
+        Word::Unknown | Word::Stopped => CARE,
+        Word::Healthy if warnings.is_empty() => GOOD,
+        Word::Healthy => CARE,
+    };
+    let mut says = format!("{style}{}{style:#}", word.as_str());
+    let some = |all: &[String]| {
+        let besides = all.len().saturating_sub(NAMED);
+        let more = (besides > 0).then(|| format!("and {besides} more"));
+        all.iter().take(NAMED).cloned().chain(more).collect::<Vec<_>>().join("; ")
+    };
+    if reasons.is_empty() && !warnings.is_empty() {
+        says = format!("{says}, {}", counted(warnings.len(), "warning"));
+    }
+    let all: Vec<String> = reasons.into_iter().chain(warnings).collect();
+    if all.is_empty() {
+        let facts = &status.snapshot.facts;
+        let count = crate::terminal::text::instances(facts.to());
+        says = if word == Word::Stopped {
+            format!("{says}: it is asked to run no instance")
+        } else {
+            format!("{says}: {} has converged on {count}", facts.change.cluster())
+        };
+    } else {
+        says = format!("{says}: {}", some(&all));
+    }
+    wrap(&says, width, 2)
+}
+
 fn counts(facts: &Facts) -> String {
+    let set = facts.stateful_set.known().map(|set| set.replicas);
+    let all = [facts.change.new.instances, Some(facts.to()), set, running(facts)];
+    // In full only where they differ, or one of them is not known.
+    if let [Some(one), ..] = all
+        && all.iter().all(|count| *count == Some(one))
+    {
+        return one.to_string();
+    }
     let declared = facts.change.new.instances.map_or("unset".to_owned(), |count| count.to_string());
     let set = match &facts.stateful_set {
         Seen::Known(set) => set.replicas.to_string(),
@@ -164,47 +219,112 @@ fn services(status: &Status) -> String {
     format!("{leader}; {replicas}")
 }
 
-fn members(facts: &Assessed, wide: bool, width: Option<usize>) -> String {
-    let mut header = vec!["MEMBER", "ROLE", "STATE", "TL", "LAG", "NODE", "AGE"];
+/// The title of the column with the delays.
+const DELAYS: &str = "W/F/R SEC";
+
+/// Columns of members that are left out where the terminal is too narrow, the first one first.
+const SPARE: [&str; 4] = ["AGE", "TL", "NODE", DELAYS];
+
+fn members(facts: &Assessed, vitals: Option<&Vitals>, wide: bool, width: Option<usize>) -> String {
+    let mut header = vec!["MEMBER", "ROLE", "HEALTH", "STATE", "TL", "LAG", DELAYS, "NODE", "AGE"];
     if wide {
-        header.splice(5..5, ["RECEIVED", "REPLAYED", "ADDRESS", "RESTARTS", "HEALTH"]);
+        header.splice(7..7, ["SYNC", "RECEIVED", "REPLAYED", "ADDRESS", "RESTARTS"]);
         header.push("ZONE");
     }
     let assessment = facts.assessment();
+    let flow = vitals.and_then(|vitals| vitals.flow.as_ref().ok());
     let rows: Vec<Vec<Cell>> =
-        facts.all_members().iter().map(|member| row(&assessment, member, wide)).collect();
-    fitted(&header, &rows, width)
+        facts.all_members().iter().map(|member| row(&assessment, flow, member, wide)).collect();
+    let unknown: &[&str] = if flow.is_none() { &[DELAYS] } else { &[] };
+    let (header, rows) = without(&header, rows, unknown);
+    let shown = if wide {
+        fitted(&header, &rows, width)
+    } else {
+        let (header, rows) = spared(&header, rows, width, &SPARE);
+        fitted(&header, &rows, width)
+    };
+    let mut notes = Vec::new();
+    if shown.contains(DELAYS) {
+        notes.push(format!(
+            "{DELAYS}: seconds until a replica has written, flushed and replayed WAL"
+        ));
+    }
+    notes.extend(vitals.into_iter().flat_map(unknown_vitals));
+    let notes = notes.iter().map(|note| wrap(note, width, 2));
+    std::iter::once(shown).chain(notes).collect::<Vec<_>>().join("\n")
 }
 
-fn row(facts: &Assessment<'_>, member: &Member, wide: bool) -> Vec<Cell> {
+/// Returns what PostgreSQL did not say. One reason is named once.
+fn unknown_vitals(vitals: &Vitals) -> Vec<String> {
+    let line = |what: &str, why: &str| format!("{CARE}Not known{CARE:#}: {what}: {why}");
+    let flow = "lag in seconds, the WAL archive";
+    match (&vitals.data, &vitals.flow) {
+        (Ok(_), Ok(_)) => Vec::new(),
+        (Err(why), Ok(_)) => vec![line("the size", why)],
+        (Ok(_), Err(why)) => vec![line(flow, why)],
+        (Err(one), Err(other)) if one == other => {
+            vec![line(&format!("the size, {flow}"), one)]
+        }
+        (Err(one), Err(other)) => vec![line("the size", one), line(flow, other)],
+    }
+}
+
+/// Returns the delays of a member as one cell: written, flushed, replayed.
+fn delays(flow: Option<&Flow>, member: &Member) -> String {
+    let found = flow.and_then(|flow| flow.of(&member.name));
+    let Some(Delays { write, flush, replay }) = found.copied() else { return String::new() };
+    if [write, flush, replay].iter().all(|delay| delay.is_none()) {
+        return String::new();
+    }
+    let one = |seconds: Option<f64>| match seconds {
+        None => "-".to_owned(),
+        Some(seconds) if seconds < 10.0 => format!("{seconds:.1}"),
+        Some(seconds) => format!("{seconds:.0}"),
+    };
+    format!("{}/{}/{}", one(write), one(flush), one(replay))
+}
+
+/// Returns the state in which the leader sees a replica (`sync_state` of `pg_stat_replication`).
+fn sync_state<'a>(facts: &'a Facts, member: &Member) -> &'a str {
+    let Some(Member { live: Live::Answered(leader), .. }) = facts.leader_member() else {
+        return "";
+    };
+    let row = leader.replication.iter().find(|row| row.name.eq_ignore_ascii_case(&member.name));
+    row.map_or("", |row| row.sync_state.as_str())
+}
+
+fn row(facts: &Assessment<'_>, flow: Option<&Flow>, member: &Member, wide: bool) -> Vec<Cell> {
     let leads = facts.leader_name() == Some(member.name.as_str());
     let answer = match &member.live {
         Live::Answered(answer) => Some(answer),
         Live::NotAsked | Live::Silent(_) => None,
     };
     let health = facts.health(member);
-    let style = match health {
-        Health::Healthy => GOOD,
-        Health::Unhealthy(_) => BAD,
-        Health::Unknown(_) => CARE,
+    let (word, style) = match health {
+        Health::Healthy => ("healthy", GOOD),
+        Health::Unhealthy(_) => ("unhealthy", BAD),
+        Health::Unknown(_) => ("unknown", CARE),
     };
+    let health = if wide { describe(&health) } else { word.to_owned() };
     let position =
         |value: Option<u64>| value.map_or(Cell::default(), |position| Cell::from(lsn(position)));
     let timeline = answer.and_then(|answer| answer.timeline);
     let mut row = vec![
         Cell::from(&member.name),
         Role::of(facts, member).word().into(),
-        Cell::styled(Activity::of(facts, member).to_string(), style),
+        Cell::styled(health, style),
+        Activity::of(facts, member).to_string().into(),
         timeline.map_or(Cell::default(), |timeline| Cell::from(timeline.to_string())),
         lag(facts, member, leads).into(),
+        delays(flow, member).into(),
     ];
     if wide {
+        row.push(sync_state(facts.facts(), member).into());
         let received = answer.and_then(|answer| answer.location.or(answer.received));
         row.push(position(received));
         row.push(position(answer.and_then(|answer| answer.replayed)));
         row.push(member.pod.ip.as_deref().unwrap_or_default().into());
         row.push(member.pod.restarts.to_string().into());
-        row.push(describe(&health).into());
     }
     row.push(member.pod.node.as_deref().unwrap_or_default().into());
     row.push(age(member.pod.created, facts.now).into());

@@ -10,9 +10,10 @@ use crate::terminal::text::{Cell, fitted, instances, lsn, wrap};
 use crate::terminal::{BAD, BOLD, CARE, GOOD};
 use crate::verify::{Canary, Flight, Testimony, Verification, Words};
 
-/// Renders a verification.
+/// Renders a verification, between two lines with its verdict.
 pub(crate) fn render(facts: &Facts, found: &Verification, width: Option<usize>) -> String {
-    let mut lines = vec![format!("{BOLD}postgresql {}{BOLD:#}", facts.change.cluster())];
+    let title = format!("{BOLD}postgresql {}{BOLD:#}", facts.change.cluster());
+    let mut lines = vec![headline(facts, found, width), title];
     if !found.testimonies.is_empty() {
         lines.push(members(facts, &found.testimonies, width));
     }
@@ -30,9 +31,10 @@ pub(crate) fn render(facts: &Facts, found: &Verification, width: Option<usize>) 
     if !wrong.is_empty() {
         lines.push(format!("{BAD}Wrong:{BAD:#}"));
         lines.extend(wrong.iter().map(indented));
-    } else if found.unread.is_empty() {
-        let count = facts.change.new.instances.unwrap_or(0);
-        lines.push(format!("{GOOD}Converged{GOOD:#} on {}", instances(count)));
+    }
+    if let Some(why) = &found.unasked {
+        let text = format!("{CARE}No member was asked in SQL:{CARE:#} {why}");
+        lines.push(wrap(&text, width, 2));
     }
     if !unheard.is_empty() {
         lines.push(format!("{CARE}Not verified:{CARE:#}"));
@@ -44,12 +46,57 @@ pub(crate) fn render(facts: &Facts, found: &Verification, width: Option<usize>) 
         };
         let identifier = identifiers(&found.testimonies).into_iter().collect::<Vec<_>>().join(", ");
         let text = format!(
-            "{GOOD}Verified{GOOD:#} by {whom}: one primary, one system identifier ({identifier}), one timeline, every \
+            "{GOOD}Confirmed{GOOD:#} by {whom}: one primary, one system identifier ({identifier}), one timeline, every \
              standby streams"
         );
         lines.push(wrap(&text, width, 2));
     }
+    lines.push(headline(facts, found, width));
     lines.join("\n")
+}
+
+/// Renders the verdict in one line. Something that is not known never reads as verified.
+fn headline(facts: &Facts, found: &Verification, width: Option<usize>) -> String {
+    let wrong: Vec<String> = found.wrong().collect();
+    let unknown = not_known(found);
+    let some = |all: &[String]| match all {
+        [first, rest @ ..] if !rest.is_empty() => format!("{first}; and {} more", rest.len()),
+        all => all.concat(),
+    };
+    let text = if !wrong.is_empty() {
+        format!("{BAD}WRONG{BAD:#}: {}", some(&wrong))
+    } else if !unknown.is_empty() {
+        format!("{CARE}NOT VERIFIED{CARE:#}: {}", some(&unknown))
+    } else {
+        let count = instances(facts.change.new.instances.unwrap_or(0));
+        let cluster = facts.change.cluster();
+        match &found.unasked {
+            None => format!("{GOOD}VERIFIED{GOOD:#}: {cluster} has converged on {count}"),
+            Some(_) => {
+                format!(
+                    "{CARE}VERIFIED, but not in SQL{CARE:#}: {cluster} has converged on {count}"
+                )
+            }
+        }
+    };
+    wrap(&text, width, 2)
+}
+
+/// Returns what could not be seen, the canary included.
+fn not_known(found: &Verification) -> Vec<String> {
+    let mut all: Vec<String> = match &found.canary {
+        None => Vec::new(),
+        Some(Err(none)) => vec![format!("no canary: {}", none.why)],
+        Some(Ok(canary)) if canary.flights.is_empty() => {
+            vec!["no standby could replay the canary".to_owned()]
+        }
+        Some(Ok(canary)) => {
+            let late = canary.flights.iter().filter(|(_, it)| !matches!(it, Flight::Arrived(_)));
+            late.map(|(member, _)| format!("{member} was not seen to replay the canary")).collect()
+        }
+    };
+    all.extend(found.unheard().cloned());
+    all
 }
 
 fn members(facts: &Facts, testimonies: &[Testimony], width: Option<usize>) -> String {

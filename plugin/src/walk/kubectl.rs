@@ -16,6 +16,7 @@ const KINDS: &[&str] = &[
     "configmap",
     "deployment",
     "endpoints",
+    "endpointslices",
     "events",
     "job",
     "limitrange",

@@ -62,7 +62,8 @@ impl Watch<'_> {
             format!("{name} has not converged:")
         } else {
             let limit = exact(timeout);
-            format!("{name} has not converged within {limit}; the change continues\nMissing:")
+            let goes_on = if self.goal.written { "; the change continues" } else { "" };
+            format!("{name} has not converged within {limit}{goes_on}\nMissing:")
         };
         let mut lines = Vec::new();
         if self.done.missing.is_empty() {

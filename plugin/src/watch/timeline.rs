@@ -10,7 +10,7 @@ use pgscale_guard::facts::{Facts, Live, Member};
 use pgscale_guard::{Seen, postgresql::Postgresql};
 
 use super::phase::Phase;
-use crate::terminal::text::{Cell, table, tenths};
+use crate::terminal::text::{Cell, fitted, tenths};
 
 /// The greatest age in seconds of a write that counts as the cause of the present growth.
 const SAME_CHANGE: i64 = 24 * 3600;
@@ -127,7 +127,7 @@ impl Timeline {
     }
 
     /// Returns the table for a person. `None` where no member was added.
-    pub(crate) fn table(&self) -> Option<String> {
+    pub(crate) fn table(&self, width: Option<usize>) -> Option<String> {
         self.new_members().next()?;
         let mut header = vec!["MEMBER"];
         header.extend(Milestone::ALL.map(Milestone::column));
@@ -145,7 +145,7 @@ impl Timeline {
             Some(Origin::Write(_)) => "the count was written",
             Some(Origin::FirstLook(_)) | None => "the wait began",
         };
-        Some(format!("Timeline, in seconds since {since}:\n{}", table(&header, &rows)))
+        Some(format!("Timeline, in seconds since {since}:\n{}", fitted(&header, &rows, width)))
     }
 
     /// Returns the timelines of all new members.
@@ -268,7 +268,7 @@ mod tests {
         ] {
             timeline.observe(&facts, &phases);
         }
-        insta::assert_snapshot!(timeline.table().unwrap(), @r"
+        insta::assert_snapshot!(timeline.table(None).unwrap(), @r"
         Timeline, in seconds since the count was written:
         MEMBER     CREATED   SCHEDULED   STARTED   CONFIGURED   BASE BACKUP   STREAMING   IN SERVICE
         acid-a-2   1         4           9         15           16            95          97
@@ -285,7 +285,7 @@ mod tests {
             timeline.observe(&facts, &phases);
         }
         assert!(timeline.follows("acid-a-2") && !timeline.follows("acid-a-1"));
-        insta::assert_snapshot!(timeline.table().unwrap(), @r"
+        insta::assert_snapshot!(timeline.table(None).unwrap(), @r"
         Timeline, in seconds since the count was written:
         MEMBER     CREATED   SCHEDULED   STARTED   CONFIGURED   BASE BACKUP   STREAMING   IN SERVICE
         acid-a-2   1         4           9         -            -             70          -
@@ -297,7 +297,7 @@ mod tests {
         let mut timeline = Timeline::default();
         let (facts, phases) = look(60, Phase::InService("replica"), reported);
         timeline.observe(&facts, &phases);
-        assert_eq!((timeline.table(), timeline.members().len()), (None, 0));
+        assert_eq!((timeline.table(None), timeline.members().len()), (None, 0));
         let cluster = &facts.change.new;
         assert_eq!(origin(cluster, after(60)), Origin::Write(now()));
         assert_eq!(origin(cluster, after(SAME_CHANGE)), Origin::FirstLook(after(SAME_CHANGE)));

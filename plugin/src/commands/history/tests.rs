@@ -197,11 +197,23 @@ async fn an_unrecorded_end_is_reported() {
 }
 
 #[tokio::test]
-async fn only_a_change_that_still_holds_is_undone() {
+async fn undo_with_nothing_to_undo_is_no_rules_refusal() {
     let world = World::new(3, 0);
     let (_, code, failure) = run(&world, "undo acid-a", None).await;
-    assert_eq!(code, 3);
+    assert_eq!(code, 1, "{failure}");
     assert!(failure.contains("no change of the count is recorded"), "{failure}");
+    assert!(!failure.contains("refused"), "{failure}");
+    // Another writer has changed the count since.
+    assert_eq!(run(&world, "up acid-a", None).await.1, 0);
+    let world = world.limited(-1, -1, 6);
+    let (_, code, failure) = run(&world, "undo acid-a", None).await;
+    assert_eq!(code, 1, "{failure}");
+    assert!(failure.contains("does not match the present count"), "{failure}");
+}
+
+#[tokio::test]
+async fn only_a_change_that_still_holds_is_undone() {
+    let world = World::new(3, 0);
     assert_eq!(run(&world, "up acid-a", None).await.1, 0);
     assert_eq!(run(&world, "switchover acid-a --to acid-a-1 --reason patch", None).await.1, 0);
     assert_eq!(world.recorded()[1]["action"], "Switchover");

@@ -131,9 +131,7 @@ async fn a_shrink_shows_the_clients_that_it_cuts_off() {
            are removed
            node/node-0: zone of acid-a-0: zone-a
            node/node-1: zone of acid-a-1: zone-a
-           node/node-2: zone of acid-a-2: zone-a
-           node/node-3: zone of acid-a-3: zone-b
-           node/node-4: zone of acid-a-4: zone-b
+           and 3 more lines: -o wide shows all
            Try: to keep a second zone:
                kubectl pgscale down acid-a --to 4 -n db
     ALLOWED 5 -> 3, 1 warning: survivors-one-zone
@@ -158,9 +156,7 @@ async fn a_shrink_shows_the_clients_that_it_cuts_off() {
       WARN survivors-one-zone: all kept members are in zone zone-a; those in zone-b are removed
            node/node-0: zone of acid-a-0: zone-a
            node/node-1: zone of acid-a-1: zone-a
-           node/node-2: zone of acid-a-2: zone-a
-           node/node-3: zone of acid-a-3: zone-b
-           node/node-4: zone of acid-a-4: zone-b
+           and 3 more lines: -o wide shows all
            Try: to keep a second zone:
                kubectl pgscale down acid-a --to 4 -n db
     ALLOWED 5 -> 3, 1 warning: survivors-one-zone

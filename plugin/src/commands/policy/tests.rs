@@ -262,8 +262,8 @@ spec: {mode: Warn, instances: {min: 4}}
     let (text, code, _) = screen(&there, &line).await;
     assert_eq!(code, 0);
     insta::assert_snapshot!(text, @"
-    NAMESPACE   NAME     INSTANCES   AS IT IS                                                       ONE LESS                                       ONE MORE
-    db          acid-a   3           breaks instances.min: 4 (scalepolicy/production, only warns)   allowed; warned of below-min (refused today)   allowed (refused today)
+    NAMESPACE   NAME     INSTANCES   AS IT IS                                                       ONE LESS                                        ONE MORE
+    db          acid-a   3           breaks instances.min: 4 (scalepolicy/production, only warns)   allowed, 1 warning: below-min (refused today)   allowed (refused today)
     ");
     let (_, code, failure) = screen(&there, "policy test -f /nowhere.yaml").await;
     assert_eq!(code, 1);

@@ -71,7 +71,7 @@ pub(super) fn conclude_all(
                 out.data(&names.join("\n"))?;
             }
         }
-        (None, Format::Text | Format::Wide) => out.data(&outcomes(ended))?,
+        (None, Format::Text | Format::Wide) => out.data(&outcomes(ended, out.width))?,
     }
     match declined {
         Some(declined) => Err(declined),

@@ -17,6 +17,7 @@ use crate::execute::{Agreed, Done, apply, ask_server};
 use crate::history::{Entry, Recording};
 use crate::impact::{Impact, impact};
 use crate::outcome::Outcome;
+use crate::patience::{LEAST, Patience};
 use crate::permissions;
 use crate::plan::{Outcome as PlanOutcome, Plan};
 use crate::session::Session;
@@ -163,7 +164,9 @@ impl Job {
                 resume(&session, plan, request).await
             }
             Ok(Prepared { plan, facts, stands: Stands::Ready }) => {
-                Box::pin(act(&session, plan, facts, request, agreed)).await
+                let patience = Patience::of_change(impact.as_deref());
+                let wanted = Wanted { request, agreed, patience };
+                Box::pin(act(&session, plan, facts, wanted)).await
             }
             Ok(Prepared { stands: Stands::Refused(_), .. }) | Err(_) => {
                 self.end(|| Failure::new(Kind::Declined, "not begun"))
@@ -314,21 +317,35 @@ fn as_shown(shown: &Prepared, now: Prepared, agreed: Agreed) -> Result<Prepared,
     ))
 }
 
-/// Carries out a plan that was agreed to.
-async fn act(
-    session: &Session,
-    plan: Plan,
-    facts: Facts,
-    request: &ScaleRequest,
+/// The wish that a plan fulfils: the request, what was agreed to, and the time that it may take.
+struct Wanted<'a> {
+    request: &'a ScaleRequest,
     agreed: Agreed,
-) -> Outcome {
+    patience: Patience,
+}
+
+/// Returns the time to wait for a change that was made before, and tells the person where it is long.
+async fn patience(session: &Session, plan: &Plan) -> Duration {
+    let Ok(cluster) = session.cluster(&plan.name).await else { return LEAST };
+    let patience = Patience::of_cluster(session, &cluster).await;
+    patience.tell(session);
+    patience.limit
+}
+
+/// Carries out a plan that was agreed to.
+async fn act(session: &Session, plan: Plan, facts: Facts, wanted: Wanted<'_>) -> Outcome {
+    let Wanted { request, agreed, patience } = wanted;
     let (namespace, name) = (plan.namespace.clone(), plan.name.clone());
     let change = format!("from {} to {}", plan.from, instances(plan.to));
     let acting = &request.acting;
     if acting.dry_run != DryRun::None {
         return rehearse(session, plan, acting.dry_run, &change).await;
     }
-    let session = &session.ending_within(acting.patience.timeout);
+    if acting.patience.timeout.is_none() && acting.wait {
+        patience.tell(session);
+    }
+    let timeout = acting.patience.timeout.unwrap_or(patience.limit);
+    let session = &session.ending_within(timeout);
     let start = Instant::now();
     let reason = acting.why.reason.as_deref();
     let entry = Entry {
@@ -341,9 +358,12 @@ async fn act(
         Err(failure) => Outcome::failed(plan, failure),
         // The report shows the plan that was agreed to. The wait follows the plan that was carried
         // out.
-        Ok(now) => Outcome { plan: Some(plan), ..follow(session, now, request).await },
+        Ok(now) => Outcome { plan: Some(plan), ..follow(session, now, request, timeout).await },
     };
     outcome.done = done;
+    if outcome.watched.is_some() && outcome.failure().is_none() {
+        session.interruption.means("interrupted; the cluster has converged");
+    }
     let took = start.elapsed();
     outcome.said = if outcome.watched.is_some() {
         format!("postgresql/{name} scaled {change} in {}", human(took))
@@ -355,15 +375,20 @@ async fn act(
 }
 
 /// Waits for the effect of the written count, where that is wanted.
-async fn follow(session: &Session, plan: Plan, request: &ScaleRequest) -> Outcome {
+async fn follow(
+    session: &Session,
+    plan: Plan,
+    request: &ScaleRequest,
+    timeout: Duration,
+) -> Outcome {
     let resume = session.suggest(&["wait", &plan.name]);
     session.interrupted_means("interrupted; the change continues", "resume", resume.clone());
     let asked = if plan.resumes.is_some() { "; the operator was asked again" } else { "" };
     session.out.note(&format!("numberOfInstances is {}{asked}", plan.count));
     let watched = if request.acting.wait {
         // An override may let the leader go. That was agreed to.
-        let goal = Goal { ours: plan.keeps_leader(), ..Goal::of_plan(&plan) };
-        Some(watch(session, &goal, request.acting.patience.timeout).await)
+        let goal = Goal { ours: plan.keeps_leader(), written: true, ..Goal::of_plan(&plan) };
+        Some(watch(session, &goal, timeout).await)
     } else {
         session.advise("wait for it:", resume.into());
         None
@@ -406,7 +431,11 @@ async fn resume(session: &Session, plan: Plan, request: &ScaleRequest) -> Outcom
     session.out.note(&format!(
         "postgresql/{name} asks for {count} already and has not converged; waiting ..."
     ));
-    let watched = watch(session, &goal, acting.patience.timeout).await;
+    let timeout = match acting.patience.timeout {
+        Some(timeout) => timeout,
+        None => patience(session, &plan).await,
+    };
+    let watched = watch(session, &goal, timeout).await;
     let said = format!("postgresql/{name} has converged on {count}");
     Outcome { said, watched: Some(watched), ..Outcome::of(plan, "Converged") }
 }

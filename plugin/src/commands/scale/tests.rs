@@ -11,6 +11,7 @@ mod asking;
 mod dry_run;
 mod expecting;
 mod idle;
+mod interrupted;
 mod several;
 mod switching;
 

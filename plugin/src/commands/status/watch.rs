@@ -16,7 +16,10 @@ use crate::view::status::rows;
 /// server restarts.
 pub(super) async fn run(session: &Session, args: &Args) -> Result<(), Failure> {
     let people = matches!(args.shape.output, Format::Text | Format::Wide);
-    let redraws = people && session.out.redraws;
+    let redraws = people && session.out.redraws && !args.timestamps;
+    // It is left when the watch ends, an interruption included: then this value is dropped.
+    let other = redraws.then(|| session.out.other_screen());
+    session.interruption.means("interrupted; watching changes nothing");
     let mut known: Vec<Seen> = Vec::new();
     let mut first = true;
     let mut blind: Option<Failure> = None;
@@ -38,7 +41,10 @@ pub(super) async fn run(session: &Session, args: &Args) -> Result<(), Failure> {
                 known = now;
                 first = false;
             }
-            Err(failure) if first => return Err(failure),
+            Err(failure) if first => {
+                drop(other);
+                return Err(failure);
+            }
             Err(failure) => {
                 if blind.as_ref() != Some(&failure) {
                     session.out.warning(&failure.text());
@@ -75,8 +81,8 @@ fn redraw(session: &Session, args: &Args, all: &[Status]) -> Result<(), Failure>
     let every = exact(pause(session.pace.poll, all.len()));
     let now =
         all.first().map_or(String::new(), |status| format!("{:.0}, ", status.snapshot.facts.now));
-    let text = text(args, all, session.out.width);
-    session.out.redraw(&format!("{text}\n\n{now}every {every}; Ctrl-C ends"))
+    let width = session.out.window().map(|(columns, _)| columns).or(session.out.width);
+    session.out.redraw(&text(args, all, width), &format!("Ctrl-C ends; {now}every {every}"))
 }
 
 /// Prints the changes: the changed lines of a list, or the whole text of one cluster.
@@ -104,13 +110,25 @@ fn report(
             for seen in gone {
                 session.out.note(&format!("postgresql {} is gone", seen.cluster));
             }
-            let changed: Vec<&str> = changed.collect();
+            let time = time(args, all).map(|time| format!("{time}  ")).unwrap_or_default();
+            let changed: Vec<String> = changed.map(|row| format!("{time}{row}")).collect();
             return if changed.is_empty() { Ok(()) } else { session.out.data(&changed.join("\n")) };
         }
         Format::Text | Format::Wide if !first => session.out.data("")?,
         Format::Json | Format::Name | Format::Text | Format::Wide | Format::Yaml => {}
     }
+    if let Some(time) = time(args, all) {
+        session.out.data(&time)?;
+    }
     show(session, args, all)
+}
+
+/// Returns the time of a look in seconds, where people want it before each change. Documents carry
+/// it anyway.
+fn time(args: &Args, all: &[Status]) -> Option<String> {
+    let people = matches!(args.shape.output, Format::Text | Format::Wide);
+    let now = all.first()?.snapshot.facts.now;
+    (args.timestamps && people).then(|| format!("{now:.0}"))
 }
 
 #[cfg(test)]
@@ -176,13 +194,51 @@ mod tests {
         assert_eq!(changes(leaders), ["acid-a-0", "acid-a-1"], "{one}");
 
         let list = watched("status -w", " ").await;
-        let leaders = list.lines().skip(1).filter_map(|line| line.split_whitespace().nth(4));
+        let leaders = list.lines().skip(1).filter_map(|line| line.split_whitespace().nth(2));
         assert_eq!(changes(leaders), ["acid-a-0", "acid-a-1"], "{list}");
 
         let paths = watched("status acid-a -w -o jsonpath={.leader}", "").await;
         assert_eq!(changes(paths.lines()), ["acid-a-0", "acid-a-1"]);
         let yaml = watched("status acid-a -w -o yaml", "leader: ").await;
         assert!((1..=2).contains(&yaml.matches("\n---\n").count()), "{yaml}");
+    }
+
+    #[tokio::test]
+    async fn changes_carry_their_time_where_that_is_wanted() {
+        let list = watched("status -w --timestamps", " ").await;
+        let changed = list.lines().skip(1).filter(|line| line.starts_with("2"));
+        assert!(changed.filter(|line| line.contains("Z  acid-a ")).count() >= 1, "{list}");
+        let one = watched("status acid-a -w --timestamps", "Leader:    ").await;
+        let times = one.lines().filter(|line| line.ends_with('Z') && line.starts_with("20"));
+        assert!((2..=3).contains(&times.count()), "{one}");
+    }
+
+    #[tokio::test]
+    async fn watch_keeps_to_the_window_and_leaves_the_terminal_as_it_was() {
+        let world = World::new(3, 0);
+        for (columns, lines) in [(80, 24), (40, 8), (160, 50)] {
+            let screen = Screen::window(columns, lines);
+            let session = world.session(&screen, None);
+            let two_looks = async {
+                while screen.stdout().matches("\u{1b}[J").count() < 3 {
+                    sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::select! {
+                ended = give(&session, "status acid-a -w") => panic!("{ended:?}"),
+                ended = timeout(Duration::from_secs(60), two_looks) => ended.unwrap(),
+            }
+            let shown = screen.stdout();
+            assert!(shown.starts_with("\u{1b}[?1049h"), "{shown:?}");
+            assert!(shown.ends_with("\u{1b}[?1049l"), "{shown:?}");
+            let look = shown.split("\u{1b}[J").nth(2).unwrap();
+            let plain = anstream::adapter::strip_str(look).to_string();
+            assert!(plain.lines().count() <= lines, "{columns} x {lines}: {plain}");
+            let wide = plain.lines().find(|line| crate::terminal::text::columns(line) > columns);
+            assert_eq!(wide, None, "{columns} x {lines}: {plain}");
+            assert!(plain.starts_with("HEALTHY"), "{plain}");
+            assert!(plain.contains("Ctrl-C ends"), "{plain}");
+        }
     }
 
     #[tokio::test]

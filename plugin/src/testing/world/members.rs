@@ -58,6 +58,9 @@ impl State {
     /// Runs a command inside a member: a checkpoint, a question about base backups, and a command
     /// that a test scripted.
     pub(super) fn run(&mut self, pod: &str, command: &[String]) -> Result<String, ExecError> {
+        if self.hidden.contains(&"exec") {
+            return Err(ExecError::Forbidden("pods/exec".to_owned()));
+        }
         let words = command.join(" ");
         let here = |ordinal: i64| pod.ends_with(&format!("-{ordinal}"));
         let reported =

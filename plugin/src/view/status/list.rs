@@ -1,7 +1,10 @@
 //! Several clusters, one line each.
 
-use crate::status::{Severity, Status, running};
-use crate::terminal::text::{Cell, age, rows_of};
+use pgscale_guard::Seen;
+use pgscale_guard::facts::Facts;
+
+use crate::status::{Severity, Status, Version, running, worst_lag};
+use crate::terminal::text::{Cell, age, bytes, rows_of, spared};
 use crate::terminal::{BAD, CARE, GOOD};
 
 /// Renders several clusters, one line each.
@@ -16,15 +19,54 @@ pub(crate) fn rows(
     wide: bool,
     width: Option<usize>,
 ) -> Vec<String> {
-    let mut header = vec!["NAME", "DECLARED", "EFFECTIVE", "RUNNING", "LEADER", "STATUS", "AGE"];
+    let mut header = vec!["NAME", "HEALTHY", "LEADER", "LAG", "VERSION", "PAUSED", "STATUS", "AGE"];
     if everywhere {
         header.insert(0, "NAMESPACE");
     }
     if wide {
-        header.push("WHY");
+        header.extend(["DECLARED", "EFFECTIVE", "RUNNING", "WHY"]);
     }
     let rows: Vec<Vec<Cell>> = all.iter().map(|status| row(status, everywhere, wide)).collect();
+    let spare: &[&str] = if wide { &[] } else { &SPARE };
+    let (header, rows) = spared(&header, rows, width, spare);
     rows_of(&header, &rows, width)
+}
+
+/// Columns that are left out where the terminal is too narrow, the first one first.
+const SPARE: [&str; 3] = ["AGE", "VERSION", "LEADER"];
+
+/// Returns the healthy members of those that there should be. Another count that is declared stands
+/// beside them.
+fn healthy(status: &Status) -> Cell {
+    let (healthy, of) = status.healthy();
+    let declared = match status.snapshot.facts.change.new.instances {
+        Some(declared) if declared == of => String::new(),
+        Some(declared) => format!(" of {declared}"),
+        None => " of none".to_owned(),
+    };
+    match healthy {
+        None => Cell::styled(format!("?/{of}{declared}"), CARE),
+        Some(count) if i64::try_from(count).ok() == Some(of) && declared.is_empty() => {
+            Cell::from(format!("{count}/{of}"))
+        }
+        Some(count) => Cell::styled(format!("{count}/{of}{declared}"), CARE),
+    }
+}
+
+/// Returns whether Patroni is paused, in a word.
+fn paused(facts: &Facts) -> Cell {
+    match &facts.configuration {
+        Seen::Known(configuration) if configuration.paused => Cell::styled("paused", BAD),
+        Seen::Known(_) => "no".into(),
+        Seen::Absent => Cell::default(),
+        Seen::Unreadable(_) => Cell::styled("unknown", CARE),
+    }
+}
+
+/// Returns the version of PostgreSQL: what members run, or else what is declared.
+fn version(facts: &Facts) -> String {
+    let Version { running, declared } = Version::of(facts);
+    if running.is_empty() { declared.unwrap_or_default() } else { running.join(", ") }
 }
 
 fn row(status: &Status, everywhere: bool, wide: bool) -> Vec<Cell> {
@@ -43,10 +85,11 @@ fn row(status: &Status, everywhere: bool, wide: bool) -> Vec<Cell> {
     });
     let mut row = vec![
         Cell::from(&cluster.name),
-        cluster.instances.map_or(Cell::default(), |count| Cell::from(count.to_string())),
-        Cell::styled(effective.to_string(), differs(cluster.instances != Some(effective))),
-        running,
+        healthy(status),
         leader,
+        worst_lag(facts).map_or(Cell::default(), |lag| bytes(lag).into()),
+        version(facts).into(),
+        paused(facts),
         word(status.severity()),
         age(cluster.created, facts.now).into(),
     ];
@@ -54,6 +97,11 @@ fn row(status: &Status, everywhere: bool, wide: bool) -> Vec<Cell> {
         row.insert(0, Cell::from(&cluster.namespace));
     }
     if wide {
+        row.extend([
+            cluster.instances.map_or(Cell::default(), |count| Cell::from(count.to_string())),
+            Cell::styled(effective.to_string(), differs(cluster.instances != Some(effective))),
+            running,
+        ]);
         row.push(status.why.first().map_or(Cell::default(), |cause| Cell::from(&cause.what)));
     }
     row

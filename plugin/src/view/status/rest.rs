@@ -2,14 +2,100 @@
 //! changes.
 
 use pgscale_guard::Seen;
+use pgscale_guard::facts::{DisruptionBudget, Facts};
 
+use super::super::plan::counted;
 use super::super::policy::source;
-use crate::status::{Bound, By, CountVerdict, Headroom, Slot, Status, Volume, volumes};
-use crate::terminal::text::{Cell, age, bytes, fitted, lsn, table};
+use crate::status::{
+    Archive, Bound, By, CountVerdict, Flow, Headroom, Slot, Status, Version, Volume, bound_of_pods,
+    pending_restarts, volumes,
+};
+use crate::terminal::text::{Cell, age, bytes, fitted, lsn, spared};
 use crate::terminal::{BAD, CARE, GOOD};
 
 /// The number of rules that are named in a narrow table.
 const RULES: usize = 3;
+
+/// Returns the version of PostgreSQL and the size of its data. What is only declared is said to be.
+pub(super) fn version(status: &Status) -> String {
+    let Version { running, declared } = Version::of(&status.snapshot.facts);
+    let version = match (running.as_slice(), declared) {
+        ([], Some(declared)) => format!("PostgreSQL {declared} declared, no member answered"),
+        ([], None) => format!("PostgreSQL, {CARE}version not known{CARE:#}"),
+        (running, _) => format!("PostgreSQL {}", running.join(" and ")),
+    };
+    match status.detail.as_ref().map(|detail| &detail.vitals.data) {
+        Some(Ok(size)) => format!("{version}, {} of data", bytes(*size)),
+        Some(Err(_)) | None => version,
+    }
+}
+
+/// Returns the members whose PostgreSQL waits for a restart. Empty where there is none.
+pub(super) fn restarts(facts: &Facts) -> String {
+    match pending_restarts(facts).as_slice() {
+        [] => String::new(),
+        members => format!("{CARE}pending{CARE:#} on {}", members.join(", ")),
+    }
+}
+
+/// Returns the last logical backup, and the archive of the WAL.
+pub(super) fn backup(status: &Status) -> String {
+    let Some(detail) = &status.detail else { return String::new() };
+    let facts = &status.snapshot.facts;
+    let job = match &facts.capacity.backup {
+        Some(Seen::Known(job)) => {
+            let suspended = if job.suspended { ", suspended" } else { "" };
+            match job.succeeded {
+                Some(then) => format!("logical {} ago{suspended}", age(Some(then), facts.now)),
+                None => format!("{CARE}logical never succeeded{CARE:#}{suspended}"),
+            }
+        }
+        Some(Seen::Absent) => "no logical backup job".to_owned(),
+        Some(Seen::Unreadable(why)) => format!("logical not known: {why}"),
+        None => "logical not read".to_owned(),
+    };
+    match &detail.vitals.flow {
+        // The reason stands below the members.
+        Err(_) => job,
+        Ok(Flow { archive, .. }) => format!("{job}; {}", archived(archive, facts.now)),
+    }
+}
+
+fn archived(archive: &Archive, now: k8s_openapi::jiff::Timestamp) -> String {
+    let last = match archive.last {
+        Some(last) => format!("last archived {} ago", age(Some(last), now)),
+        None => "none archived yet".to_owned(),
+    };
+    if !archive.on {
+        return "WAL is not archived".to_owned();
+    }
+    if archive.fails() {
+        let failed = age(archive.failed, now);
+        return format!("{BAD}WAL archiving fails{BAD:#}, last {failed} ago; {last}");
+    }
+    format!("WAL {last}")
+}
+
+/// Returns the disruption budgets that count the leader.
+pub(super) fn budget(facts: &Facts) -> String {
+    match &facts.capacity.disruption_budgets {
+        None => String::new(),
+        Some(Seen::Unreadable(why)) => format!("not known: {why}"),
+        Some(Seen::Absent) => "none counts the leader".to_owned(),
+        Some(Seen::Known(all)) if all.is_empty() => "none counts the leader".to_owned(),
+        Some(Seen::Known(all)) => all.iter().map(one_budget).collect::<Vec<_>>().join("; "),
+    }
+}
+
+fn one_budget(budget: &DisruptionBudget) -> String {
+    let least = budget.min_available.as_ref().map(bound_of_pods);
+    let least = least.map(|it| format!("min available {it}"));
+    let most = budget.max_unavailable.as_ref().map(bound_of_pods);
+    let most = most.map(|it| format!("max unavailable {it}"));
+    let bound = least.or(most).unwrap_or_else(|| "without a bound".to_owned());
+    let whom = if budget.leader_only { ", the leader alone" } else { "" };
+    format!("{}: {bound}{whom}", budget.name)
+}
 
 /// Returns the room that policies leave, in a sentence. It is empty where that was not looked up.
 pub(super) fn policy(status: &Status) -> String {
@@ -39,7 +125,7 @@ pub(super) fn sections(status: &Status, wide: bool, width: Option<usize>) -> Vec
     let now = status.snapshot.facts.now;
     let mut sections = Vec::new();
     if let Some(detail) = &status.detail {
-        sections.extend(section("replication slots", &detail.slots, |all| slots(all, wide)));
+        sections.extend(section("replication slots", &detail.slots, |all| slots(all, wide, width)));
     }
     let volumes = volumes(&status.snapshot.facts);
     sections.extend(section("volumes", &volumes, |all| {
@@ -48,7 +134,9 @@ pub(super) fn sections(status: &Status, wide: bool, width: Option<usize>) -> Vec
         if wide {
             header.push("CREATED");
         }
-        table(&header, &rows)
+        let spare: &[&str] = if wide { &[] } else { &["AGE", "MEMBER"] };
+        let (header, rows) = spared(&header, rows, width, spare);
+        fitted(&header, &rows, width)
     }));
     if let Some(detail) = &status.detail
         && !detail.would_say.is_empty()
@@ -78,7 +166,7 @@ fn section<T>(
     }
 }
 
-fn slots(all: &[Slot], wide: bool) -> String {
+fn slots(all: &[Slot], wide: bool, width: Option<usize>) -> String {
     let mut header = vec!["SLOT", "MEMBER", "WAL HELD"];
     if wide {
         header.push("OLDEST NEEDED");
@@ -106,7 +194,7 @@ fn slots(all: &[Slot], wide: bool) -> String {
             row
         })
         .collect();
-    table(&header, &rows)
+    fitted(&header, &rows, width)
 }
 
 fn volume(volume: &Volume, now: k8s_openapi::jiff::Timestamp, wide: bool) -> Vec<Cell> {
@@ -133,10 +221,16 @@ fn row(reported: &CountVerdict, wide: bool) -> Vec<Cell> {
         By::Command => reported.to.to_string(),
         By::Edit => format!("{} by an edit", reported.to),
     };
-    let verdict = match (reported.allowed, &reported.leader_moves_to) {
-        (false, _) => Cell::styled("refused", BAD),
-        (true, Some(_)) if !wide => Cell::styled("allowed, leader moves", GOOD),
-        (true, _) => Cell::styled("allowed", GOOD),
+    let verdict = if reported.allowed {
+        // The rules of a change that is allowed are those that warn.
+        let warnings = reported.rules.len();
+        let moves = if reported.leader_moves_to.is_some() && !wide { ", leader moves" } else { "" };
+        match warnings {
+            0 => Cell::styled(format!("allowed{moves}"), GOOD),
+            _ => Cell::styled(format!("allowed{moves}, {}", counted(warnings, "warning")), CARE),
+        }
+    } else {
+        Cell::styled("refused", BAD)
     };
     // Where few facts could be read, nearly every rule says so.
     let shown = if wide { reported.rules.len() } else { RULES };

@@ -16,6 +16,31 @@ fn the_document_is_versioned_and_whole() {
         "uid": "u1",
         "resourceVersion": "7"
       },
+      "time": "2026-11-24T10:00:00Z",
+      "verdict": "DEGRADED",
+      "reasons": [
+        "acid-a-1: 990 bytes behind the leader after a second",
+        "acid-a-2: Unschedulable"
+      ],
+      "warnings": [
+        "Patroni is paused, no member takes over"
+      ],
+      "versions": [
+        "15.4"
+      ],
+      "declaredVersion": "15",
+      "dataBytes": 13213121536,
+      "healthyMembers": 1,
+      "worstLagBytes": 990,
+      "pendingRestarts": [],
+      "archive": {
+        "on": true,
+        "failing": false,
+        "lastArchived": "2026-11-24T09:59:48Z",
+        "lastFailed": null
+      },
+      "lastLogicalBackup": null,
+      "budgets": null,
       "declared": 3,
       "effective": 3,
       "statefulSet": 3,
@@ -37,6 +62,10 @@ fn the_document_is_versioned_and_whole() {
           "healthy": true,
           "timeline": 1,
           "lagBytes": null,
+          "writeLagSeconds": null,
+          "flushLagSeconds": null,
+          "replayLagSeconds": null,
+          "pendingRestart": false,
           "received": 1000,
           "replayed": null,
           "address": "10.244.0.10",
@@ -51,6 +80,10 @@ fn the_document_is_versioned_and_whole() {
           "healthy": false,
           "timeline": 1,
           "lagBytes": 990,
+          "writeLagSeconds": 0.0012,
+          "flushLagSeconds": 0.04,
+          "replayLagSeconds": 75.3,
+          "pendingRestart": false,
           "received": 10,
           "replayed": 10,
           "address": "10.244.0.11",
@@ -65,6 +98,10 @@ fn the_document_is_versioned_and_whole() {
           "healthy": false,
           "timeline": null,
           "lagBytes": null,
+          "writeLagSeconds": 0.0012,
+          "flushLagSeconds": 0.04,
+          "replayLagSeconds": 0.26,
+          "pendingRestart": false,
           "received": null,
           "replayed": null,
           "address": "10.244.0.12",
