@@ -54,7 +54,7 @@ pub(crate) struct Detail {
     pub(crate) headroom: Headroom,
     /// The verdicts on a change now.
     pub(crate) would_say: Vec<CountVerdict>,
-    /// What the leader's PostgreSQL says.
+    /// The answers of the leader's PostgreSQL.
     pub(crate) vitals: Vitals,
 }
 

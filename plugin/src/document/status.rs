@@ -32,9 +32,9 @@ pub(crate) struct ScaleStatus<'a> {
     time: String,
     /// `DOWN`, `DEGRADED`, `UNKNOWN`, `STOPPED` or `HEALTHY`.
     verdict: &'static str,
-    /// What is wrong, or what is not known.
+    /// The faults, or the facts that are not known.
     reasons: Vec<String>,
-    /// What deserves a look although nothing is missing.
+    /// Points that deserve a look although nothing is missing.
     warnings: Vec<String>,
     /// The versions of PostgreSQL that members run. Empty where none was asked, or none answered.
     versions: Vec<String>,

@@ -41,9 +41,9 @@ impl Word {
 pub(crate) struct Headline {
     /// The word.
     pub(crate) word: Word,
-    /// What is wrong, or what is not known.
+    /// The faults, or the facts that are not known.
     pub(crate) reasons: Vec<String>,
-    /// What deserves a look although nothing is missing.
+    /// Points that deserve a look although nothing is missing.
     pub(crate) warnings: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What the leader's PostgreSQL alone knows: the size of the data, the delays of the replicas, the
+//! The knowledge of the leader's PostgreSQL alone: the size of the data, the delays of the replicas, the
 //! archive of the WAL.
 //!
 //! It is asked in SQL where the caller may exec into pods. What could not be asked is an error with
@@ -26,7 +26,7 @@ const FLOW: &str = "SELECT 'archive', current_setting('archive_mode'), \
      extract(epoch FROM flush_lag)::text, extract(epoch FROM replay_lag)::text \
      FROM pg_stat_replication WHERE state <> 'backup'";
 
-/// What the leader's PostgreSQL says.
+/// The answers of the leader's PostgreSQL.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Vitals {
     /// Bytes of all its databases.

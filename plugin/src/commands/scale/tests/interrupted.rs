@@ -1,4 +1,4 @@
-//! What an interruption is said to leave behind, and a timeout to go on.
+//! The state that an interruption is said to leave behind, and a timeout to continue.
 
 use crate::terminal::testing::Screen;
 use crate::testing::{Mishap, World, give, run};
