@@ -31,6 +31,7 @@ const AT_ONCE: usize = 8;
 /// healthy. Or one line per cluster of the namespace, the worst first: there no member is asked, so
 /// health and lag are by the members' own reports, which are some seconds old.
 #[derive(clap::Args, Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent flags")]
 #[command(after_help = "\
 Examples:
   kubectl pgscale status acid-a

@@ -261,12 +261,12 @@ pub(crate) fn cut_styled(text: &str, width: usize) -> String {
         return text.to_owned();
     }
     let mut kept = String::new();
-    let mut rest = text.chars().peekable();
+    let mut rest = text.chars();
     while let Some(character) = rest.next() {
         if character == '\u{1b}' {
             // A style takes no column: it goes on to its letter.
             kept.push(character);
-            while let Some(part) = rest.next() {
+            for part in rest.by_ref() {
                 kept.push(part);
                 if part.is_ascii_alphabetic() {
                     break;
