@@ -22,7 +22,7 @@ pub type Look<T> = Result<T, String>;
 const REVISION: &str = "controller-revision-hash";
 
 /// The template of every member, reduced to its cost and its place.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Template {
     /// Its pod.
     pub pod: PodSpec,

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::postgresql::Postgresql;
 
 /// One write of a `postgresql` object, before it is stored.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Change {
     /// The object before the write. `None` on CREATE.
     pub old: Option<Postgresql>,
@@ -44,6 +44,17 @@ impl Change {
     /// Returns `namespace/name` of the cluster.
     pub fn cluster(&self) -> String {
         format!("{}/{}", self.new.namespace, self.new.name)
+    }
+
+    /// Returns whether the effective count may be another one after the write.
+    ///
+    /// It depends on the written count, on two annotations whose names the operator's configuration
+    /// knows, and on whether the cluster is a standby.
+    pub fn may_change_count(&self) -> bool {
+        let (Some(old), new) = (&self.old, &self.new) else { return true };
+        old.instances.unwrap_or(0) != new.instances.unwrap_or(0)
+            || old.annotations != new.annotations
+            || old.is_standby() != new.is_standby()
     }
 
     /// Returns the operations that turn the old spec into the new one, without the count itself.

@@ -42,7 +42,7 @@ pub(crate) const CLOCK_GRACE: SignedDuration = SignedDuration::from_secs(5);
 pub(crate) const LONGEST_LABEL: usize = 63;
 
 /// The facts about one change of one cluster at one moment.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Facts {
     /// The time of reading.
     pub now: Timestamp,
@@ -81,7 +81,7 @@ pub struct Facts {
 }
 
 /// The StatefulSet, reduced.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts as Kubernetes reports them")]
 pub struct StatefulSet {
     /// `namespace/name`.
@@ -122,7 +122,7 @@ pub struct StatefulSet {
 }
 
 /// A volume claim of one ordinal.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Claim {
     /// Its name.
     pub name: String,
@@ -141,7 +141,7 @@ pub struct Claim {
 }
 
 /// One member: a pod, its report and its answer.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Member {
     /// Name of the pod and of the Patroni member.
     pub name: String,
@@ -167,7 +167,7 @@ impl Member {
 }
 
 /// The pod of a member.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts as Kubernetes reports them")]
 pub struct Pod {
     /// `status.phase`.
@@ -218,7 +218,7 @@ pub struct Pod {
 
 /// A setting of a pod for which Patroni's REST interface refuses the operator, or may: TLS, a
 /// password, an allowlist, another port.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RestRefusal {
     /// The setting, as evidence names it: `env APIPORT`.
     pub field: String,
@@ -229,7 +229,7 @@ pub struct RestRefusal {
 }
 
 /// The reason why a pod does not run, in the kubelet's or the scheduler's words.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Waiting {
     /// The container that does not run; `None` where no container is named.
     pub container: Option<String>,
@@ -273,7 +273,7 @@ impl fmt::Display for Waiting {
 }
 
 /// A member's answer about its live state.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Live {
     /// It answered.
     Answered(Answer),

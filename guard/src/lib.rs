@@ -84,6 +84,7 @@ pub mod rules;
 pub mod seen;
 mod selector;
 pub mod severity;
+pub mod snapshot;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod verdict;

@@ -7,9 +7,10 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
 use serde_json::Value;
 
-use crate::object_ref::ObjectRef;
+use crate::object_ref::{Kind, ObjectRef};
 use crate::patroni::Store;
 use crate::postgresql::Postgresql;
 
@@ -28,7 +29,7 @@ pub use upgrade::Upgrades;
 pub(crate) const POSTGRES_CONTAINER: &str = "postgres";
 
 /// The operator that owns a cluster, as far as it was read.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, Deserialize)]
 pub struct Operator {
     /// Its Deployment, with the namespace.
     pub deployment: ObjectRef,
@@ -51,6 +52,21 @@ pub struct Operator {
 }
 
 impl Operator {
+    /// Returns an operator of which nothing but the settings in `source` is known. It is taken to run
+    /// with them.
+    pub fn of_settings(source: ObjectRef, settings: Settings) -> Self {
+        Self {
+            deployment: ObjectRef::all(Kind::Deployment),
+            account: Account { namespace: String::new(), name: String::new() },
+            major: None,
+            source,
+            settings,
+            available: None,
+            stale_settings: Some(false),
+            watched_namespace: None,
+        }
+    }
+
     /// Returns the annotations that the operator ignores when it compares objects.
     ///
     /// None where it may run with older settings than those that were read.
@@ -74,7 +90,7 @@ impl Operator {
 }
 
 /// The settings of an operator. Defaults are the operator's own (pkg/util/config/config.go).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, Deserialize)]
 pub struct Settings {
     /// The fewest instances that it runs. Negative for no minimum. Zero is an active value.
     pub min_instances: i64,
@@ -98,6 +114,7 @@ pub struct Settings {
     pub deletes_volumes: bool,
     /// The setting that deletes the claims of a deleted cluster, and its value. `None` where they are
     /// kept.
+    #[serde(deserialize_with = "known_deletion")]
     pub deletes_with_cluster: Option<(&'static str, &'static str)>,
     /// Annotation keys that the operator ignores when it compares objects.
     pub ignored_annotations: Vec<String>,
@@ -152,6 +169,20 @@ fn deletes_with_cluster(
     let retention = ("persistent_volume_claim_retention_policy.when_deleted", "delete");
     let retention = by_retention.then_some(retention);
     by_operator.then_some(("enable_persistent_volume_claim_deletion", "true")).or(retention)
+}
+
+/// Decodes the setting that deletes the claims of a deleted cluster: one of those that are known.
+fn known_deletion<'de, D: serde::Deserializer<'de>>(
+    decoder: D,
+) -> Result<Option<(&'static str, &'static str)>, D::Error> {
+    let Some((name, value)) = <Option<(String, String)>>::deserialize(decoder)? else {
+        return Ok(None);
+    };
+    let known = [deletes_with_cluster(true, false), deletes_with_cluster(false, true)];
+    let found = known.into_iter().flatten().find(|known| *known == (&*name, &*value));
+    found
+        .map(Some)
+        .ok_or_else(|| serde::de::Error::custom(format!("unknown setting {name}={value}")))
 }
 
 /// A setting with a value that the operator itself would not accept.

@@ -75,7 +75,7 @@ pub struct ScaleOverrideSpec {
 }
 
 /// An override that this version cannot decode, such as one that a newer version wrote.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UndecodableOverride {
     /// The object.
     source: ObjectRef,
@@ -86,7 +86,7 @@ pub struct UndecodableOverride {
 }
 
 /// All overrides of one cluster.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Overrides {
     /// Every override that names the cluster, whether it applies or not.
     pub granted: Vec<ScaleOverride>,

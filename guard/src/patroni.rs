@@ -25,7 +25,7 @@ pub use member::{
 };
 
 /// The DCS store, which holds what all members share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Store {
     /// ConfigMaps: `<cluster>-leader`, `-config`, `-failover`, `-sync`.
     ConfigMaps,
@@ -49,7 +49,7 @@ impl std::fmt::Display for Store {
 }
 
 /// Patroni's dynamic configuration, as far as it bears on scaling (`config` in `<cluster>-config`).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Configuration {
     /// Maintenance mode: no member takes over.
     pub paused: bool,
@@ -72,11 +72,22 @@ pub struct Configuration {
     /// `max_replication_slots`, 10 when unset.
     pub max_replication_slots: u64,
     /// The whole document. The operator compares more of this than the fields above.
+    #[serde(serialize_with = "whole", deserialize_with = "shared")]
     pub document: Arc<Value>,
 }
 
+/// Encodes a shared document as the document.
+fn whole<S: serde::Serializer>(document: &Arc<Value>, encoder: S) -> Result<S::Ok, S::Error> {
+    serde::Serialize::serialize(&**document, encoder)
+}
+
+/// Decodes a document to be shared.
+fn shared<'de, D: serde::Deserializer<'de>>(decoder: D) -> Result<Arc<Value>, D::Error> {
+    serde::Deserialize::deserialize(decoder).map(Arc::new)
+}
+
 /// Patroni's `synchronous_mode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Synchronous {
     /// Asynchronous replication.
     Off,
@@ -249,7 +260,7 @@ fn rounded(number: f64) -> Option<i64> {
 }
 
 /// The leader lock: annotations of the Endpoints `<cluster>` or the ConfigMap `<cluster>-leader`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct LeaderLock {
     /// The object that it was read from.
     pub source: ObjectRef,
@@ -294,7 +305,7 @@ impl LeaderLock {
 }
 
 /// A switchover or failover that was requested and not carried out yet (`<cluster>-failover`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PendingFailover {
     /// The leader that gives up the lead.
     pub leader: Option<String>,
@@ -329,7 +340,7 @@ pub fn last_leader(text: &str) -> Result<Option<String>, serde_json::Error> {
 }
 
 /// The synchronous standbys (`<cluster>-sync`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SyncState {
     /// The leader that wrote it. Only trusted while it is still the leader.
     pub leader: Option<String>,

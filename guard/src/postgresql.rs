@@ -66,7 +66,7 @@ pub const JUDGED_PARTS: [&str; 17] = [
 ];
 
 /// One `postgresql` object, reduced to the parts that a scale decision may look at.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Postgresql {
     /// Namespace.
     pub namespace: String,

@@ -101,6 +101,8 @@ pub enum ReadScope {
     /// The same for one instance less and one more, whatever the change, for a view of both
     /// directions.
     Around,
+    /// Every fact that any rule needs for any change, for a record.
+    Everything,
 }
 
 /// The members to ask for their live state.

@@ -35,6 +35,7 @@ mod inputs;
 mod judge;
 mod leader;
 mod mixed;
+mod offline;
 mod operator;
 mod operator_switchover;
 mod passing;
@@ -72,6 +73,8 @@ mod generated;
 mod judged_parts;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod replayed;
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "it is for tests")]
 mod scenarios;
@@ -91,6 +94,7 @@ pub use early::{refusable_unseen, refused_unseen};
 pub use evaluate::{Partial, evaluate, judge_with};
 pub use inputs::Input;
 use judge::judge;
+pub use offline::{Offline, judge_offline};
 pub use pending::about_switchover;
 #[cfg(feature = "read")]
 pub(crate) use reads::may_shrink;

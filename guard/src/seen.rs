@@ -1,7 +1,7 @@
 //! A fact, with the certainty of its reading: the type of everything that is read.
 
 /// A fact, with the certainty of its reading.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Seen<T> {
     /// The object certainly does not exist.
     Absent,

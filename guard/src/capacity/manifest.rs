@@ -144,10 +144,10 @@ fn container(
 }
 
 /// Returns the settings other than "none".
-fn meant(written: &Written) -> impl Iterator<Item = (&'static str, &str)> {
+fn meant(written: &Written) -> impl Iterator<Item = (&str, &str)> {
     written
         .iter()
-        .map(|(name, text)| (*name, text.as_str()))
+        .map(|(name, text)| (name.as_str(), text.as_str()))
         .filter(|(_, text)| !NONE.contains(text))
 }
 
@@ -181,9 +181,11 @@ mod tests {
     fn settings() -> PodSettings {
         PodSettings {
             default_requests: [("cpu", "100m"), ("memory", "100Mi")]
-                .map(|(a, b)| (a, b.into()))
+                .map(|(a, b): (&str, &str)| (a.into(), b.into()))
                 .into(),
-            default_limits: [("cpu", "1"), ("memory", "500Mi")].map(|(a, b)| (a, b.into())).into(),
+            default_limits: [("cpu", "1"), ("memory", "500Mi")]
+                .map(|(a, b): (&str, &str)| (a.into(), b.into()))
+                .into(),
             ..PodSettings::default()
         }
     }
@@ -237,14 +239,14 @@ mod tests {
             (
                 "limits are raised",
                 json!({"resources": {"limits": {"cpu": "100m"}}}),
-                with(|it| it.min_limits = [("cpu", "250m".to_owned())].into()),
+                with(|it| it.min_limits = [("cpu".to_owned(), "250m".to_owned())].into()),
                 format!("postgres: cpu=100m memory={mib} / cpu=250m memory=524288000"),
             ),
             (
                 "unless the cluster says not to",
                 json!({"resources": {"limits": {"cpu": "100m"}}}),
                 with(|it| {
-                    it.min_limits = [("cpu", "250m".to_owned())].into();
+                    it.min_limits = [("cpu".to_owned(), "250m".to_owned())].into();
                     it.ignore_bounds_annotation = Some("big".to_owned());
                 }),
                 format!("postgres: cpu=100m memory={mib} / cpu=100m memory=524288000"),
@@ -254,15 +256,18 @@ mod tests {
                 json!({}),
                 with(|it| {
                     it.memory_request_to_limit = true;
-                    it.max_requests =
-                        [("memory", "300Mi".to_owned()), ("cpu", "0".to_owned())].into();
+                    it.max_requests = [
+                        ("memory".to_owned(), "300Mi".to_owned()),
+                        ("cpu".to_owned(), "0".to_owned()),
+                    ]
+                    .into();
                 }),
                 "postgres: cpu=100m memory=314572800 / cpu=1 memory=524288000".to_owned(),
             ),
             (
                 "sidecars get the defaults, and no bounds",
                 json!({"sidecars": [{"name": "x", "resources": {"requests": {"cpu": "1m"}}}]}),
-                with(|it| it.min_limits = [("cpu", "2".to_owned())].into()),
+                with(|it| it.min_limits = [("cpu".to_owned(), "2".to_owned())].into()),
                 format!(
                     "postgres: cpu=100m memory={mib} / cpu=2 memory=524288000; \
                      x: cpu=1m memory={mib} / cpu=1 memory=524288000"

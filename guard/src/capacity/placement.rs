@@ -8,7 +8,7 @@ use crate::capacity::Template;
 use crate::selector::{meets, selects};
 
 /// A node, reduced to what the scheduler checks before it counts free room.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Node {
     /// Its name.
     pub name: String,
@@ -21,7 +21,7 @@ pub struct Node {
 }
 
 /// A taint.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Taint {
     /// Its key.
     pub key: String,
@@ -32,7 +32,7 @@ pub struct Taint {
 }
 
 /// The sign that a node is being emptied, or takes no pods.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Draining {
     /// It is cordoned.
     Cordoned,

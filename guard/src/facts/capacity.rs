@@ -24,7 +24,7 @@ const RESHAPES: &[&str] = &[
 /// The room in the cluster's surroundings.
 ///
 /// `None` means that it was not read: the change does not need it, or the reader has no permission.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Capacity {
     /// The template of every member now. `Absent` without a StatefulSet.
     pub template: Seen<Template>,
@@ -54,7 +54,7 @@ impl Default for Capacity {
 }
 
 /// A `PodDisruptionBudget` that counts the leader's pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct DisruptionBudget {
     /// Its name.
     pub name: String,
@@ -69,7 +69,7 @@ pub struct DisruptionBudget {
 }
 
 /// The logical backup job of a cluster.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Backup {
     /// Name of its `CronJob`.
     pub name: String,

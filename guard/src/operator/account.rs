@@ -20,7 +20,9 @@ pub const LIST_KEY: &str = "accounts";
 const PREFIX: &str = "system:serviceaccount:";
 
 /// A service account.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct Account {
     /// Its namespace.
     pub namespace: String,

@@ -30,7 +30,7 @@ const TEAM: &str = "team";
 pub type Pairs = BTreeMap<String, String>;
 
 /// The operator's settings for the parts that it compares.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Shaping {
     /// Labels of a cluster that its pods get, too.
     pub inherited_labels: Vec<String>,
@@ -164,7 +164,7 @@ fn pairs(map: &Value) -> Pairs {
 }
 
 /// The parts of a StatefulSet that the operator compares, beside the spec of its pods.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Compared {
     /// Annotations of the StatefulSet.
     pub annotations: Pairs,

@@ -13,13 +13,13 @@ use serde_json::Value;
 const BACKUP_JOB_PREFIX: &str = "logical-backup-";
 
 /// Amounts of `cpu` and `memory`, as they are written. Unset ones are missing.
-pub type Written = BTreeMap<&'static str, String>;
+pub type Written = BTreeMap<String, String>;
 
 /// The operator's defaults for a pod whose manifest is silent, and its changes to one whose
 /// manifest is not (`generateResourceRequirements`, pkg/cluster/k8sres.go).
 ///
 /// The operator has no built-in amounts.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "independent switches of the operator's")]
 pub struct PodSettings {
     /// Requests of a container that has none.
@@ -110,7 +110,9 @@ impl PodSettings {
         let amounts = |before: &str, after: &str| -> Written {
             ["cpu", "memory"]
                 .into_iter()
-                .filter_map(|name| Some((name, text(&format!("{before}_{name}_{after}"))?)))
+                .filter_map(|name| {
+                    Some((name.to_owned(), text(&format!("{before}_{name}_{after}"))?))
+                })
                 .collect()
         };
         let default = Self::default();
@@ -167,8 +169,11 @@ mod tests {
         });
         let settings = PodSettings::of_config_map(&flat);
         assert_eq!(settings, PodSettings::of_operator_configuration(&configuration));
-        assert_eq!(settings.default_requests, Written::from([("cpu", "100m".to_owned())]));
-        assert_eq!(settings.max_requests, Written::from([("memory", "4Gi".to_owned())]));
+        assert_eq!(
+            settings.default_requests,
+            Written::from([("cpu".to_owned(), "100m".to_owned())])
+        );
+        assert_eq!(settings.max_requests, Written::from([("memory".to_owned(), "4Gi".to_owned())]));
         assert!(settings.memory_request_to_limit && settings.scalyr && !settings.sidecars);
         assert_eq!(settings.sidecar_images, ["exporter"]);
 

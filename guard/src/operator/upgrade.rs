@@ -18,7 +18,7 @@ use crate::postgresql::Postgresql;
 pub const UPGRADE_FAILED: &str = "last-major-upgrade-failure";
 
 /// The settings about major upgrades.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Upgrades {
     /// `major_version_upgrade_mode`. `manual` where it is unset.
     pub mode: Mode,
@@ -35,7 +35,7 @@ pub struct Upgrades {
 }
 
 /// The mode of major upgrades.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Mode {
     /// Only for the teams on the list.
     Off,

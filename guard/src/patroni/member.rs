@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{bounded, python_true, truthy, whole_number};
 
 /// The state of a member's PostgreSQL, in one vocabulary for all Patroni versions.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
 pub enum State {
     /// It accepts connections. This proves nothing about replication.
     Running,
@@ -64,7 +64,7 @@ impl State {
 }
 
 /// The role a member claims.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
 pub enum Role {
     /// The leader: `primary` since Patroni 4, `master` before.
     Primary,
@@ -105,7 +105,7 @@ impl Role {
 pub const PATRONI_PORT: u16 = 8008;
 
 /// The tags of a member that bear on scaling (`patroni/tags.py`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
 pub struct Tags {
     /// It must not take over: `nofailover`, or `failover_priority` of 0 or less.
     pub nofailover: bool,
@@ -151,7 +151,7 @@ fn since(version: Option<&str>, least: (u64, u64, u64)) -> bool {
 
 /// The address of a member's REST interface, as the member reports it (`connection_string`,
 /// patroni/api.py): the protocol and `restapi.connect_address`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
 pub struct ApiUrl {
     /// It is served over TLS (`restapi.certfile`).
     pub tls: bool,
@@ -184,7 +184,7 @@ impl ApiUrl {
 /// The pod annotation `status`, which a member writes when its state changes.
 ///
 /// It can be any age: a frozen member says "running" for ever.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
 pub struct Report {
     /// State of its PostgreSQL.
     pub state: State,
@@ -232,7 +232,7 @@ impl Report {
 }
 
 /// A member's answer to `GET /patroni`. For it, Patroni ran a query in PostgreSQL.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts as Patroni reports them")]
 pub struct Answer {
     /// State of its PostgreSQL.
@@ -272,7 +272,7 @@ pub struct Answer {
 }
 
 /// One row of the leader's `replication[]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
 pub struct Sender {
     /// The replica's name.
     pub name: String,

@@ -18,7 +18,7 @@ use crate::seen::Seen;
 use crate::selector::{matches, matches_all};
 
 /// A policy that this version cannot decode.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Undecodable {
     /// The object.
     pub source: ObjectRef,

@@ -10,7 +10,7 @@ use crate::seen::Seen;
 /// The policies that may hold for the clusters of one namespace.
 ///
 /// Reviews that read the same answers share the decoded policies.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Written {
     /// The policies of the namespace.
     pub own: Arc<Vec<ScalePolicy>>,

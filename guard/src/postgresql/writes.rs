@@ -17,7 +17,7 @@ pub const LAST_APPLIED: &str = "f:kubectl.kubernetes.io/last-applied-configurati
 /// A writer's time is that of its last change of any field. So an edit of labels alone moves the
 /// time of a writer that once wrote the spec. The operator acts on no such edit, and on every edit of
 /// an annotation (`postgresqlUpdate`, pkg/controller/postgresql.go).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Writes {
     /// The last write of a writer who owns the count or a part of the spec that shapes the pods. The
     /// operator acts on it.

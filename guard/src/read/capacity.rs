@@ -37,7 +37,8 @@ pub(super) struct Needed {
 impl Needed {
     pub(super) fn of(change: &Change, breadth: ReadScope) -> Self {
         let needed = Reads::of_change(change);
-        let around = breadth == ReadScope::Around;
+        let everything = breadth == ReadScope::Everything;
+        let around = breadth == ReadScope::Around || everything;
         let whole = breadth != ReadScope::Review;
         let asked = change.new.instances.unwrap_or(0);
         let budgets = needed.contains(Read::DisruptionBudgets) && asked == 1;
@@ -48,7 +49,7 @@ impl Needed {
             room: needed.contains(Read::Quotas) || needed.contains(Read::LimitRanges) || around,
             backup: (needed.contains(Read::Backup) && whole) || around,
             nodes: (needed.contains(Read::Nodes) || around) && whole,
-            disruption_budgets: (budgets || around) && whole,
+            disruption_budgets: (budgets || around || everything) && whole,
         }
     }
 }

@@ -19,10 +19,10 @@ use crate::rules::{Read, Reads, pgscale};
 use crate::verdict::{Outcome, Verdict};
 
 /// The rules that refuse a written count whatever the operator's limits are.
-const BY_THE_WRITTEN_COUNT: &[RuleId] = &[RuleId::BELOW_MIN, RuleId::ABOVE_MAX];
+pub(super) const BY_THE_WRITTEN_COUNT: &[RuleId] = &[RuleId::BELOW_MIN, RuleId::ABOVE_MAX];
 
 /// The rules that refuse before anything live is read, where the operator is known.
-const BY_THE_OPERATOR: &[RuleId] =
+pub(super) const BY_THE_OPERATOR: &[RuleId] =
     &[RuleId::BELOW_MIN, RuleId::ABOVE_MAX, RuleId::SCALE_TO_ZERO, RuleId::OPERATOR_LIMITS];
 
 /// Returns whether [`refused_unseen`] may refuse the change, by the change alone.
@@ -70,7 +70,7 @@ pub fn refused_unseen(
 }
 
 /// Returns whether a policy could not be read. It may be the one that allows the change.
-fn partly_read(policies: &Policies) -> bool {
+pub(super) fn partly_read(policies: &Policies) -> bool {
     let before = policies.by_old_labels.as_deref();
     [Some(policies), before].into_iter().flatten().any(|it| it.unreadable.is_some())
 }

@@ -180,11 +180,7 @@ pub(crate) fn exemption(change: &Change) -> Option<Exemption> {
     if new.terminating && to <= from {
         return Some(Exemption::Terminating);
     }
-    // The effective count depends on the count, on two annotations whose names the operator's
-    // configuration knows, and on whether the cluster is a standby.
-    let same =
-        from == to && old.annotations == new.annotations && old.is_standby() == new.is_standby();
-    same.then_some(Exemption::SameCount)
+    (!change.may_change_count()).then_some(Exemption::SameCount)
 }
 
 fn write(received: &Received<'_>) -> Result<Question, Unjudgeable> {
