@@ -8,8 +8,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::args::{ConnectionFlags, expression};
 use crate::commands::{
-    completion, down, history, overrides, plan, policy, rules, set, status, switchover, undo, up,
-    verify, version, wait,
+    completion, down, history, lint, overrides, plan, policy, rules, set, snapshot, status,
+    switchover, undo, up, verify, version, wait,
 };
 use crate::connect::Connection;
 use crate::error::Failure;
@@ -59,6 +59,8 @@ pub(crate) enum Verb {
     Override(overrides::Args),
     Policy(policy::Args),
     Rules(rules::Args),
+    Lint(lint::Args),
+    Snapshot(snapshot::Args),
     Completion(completion::Args),
     Version(version::Args),
 }
@@ -111,12 +113,18 @@ pub(crate) async fn run(
         Verb::Completion(args) => return completion::run(args, out),
         Verb::Rules(args) => return rules::run(args, out),
         Verb::Version(args) => return version::run(args, out),
+        Verb::Lint(args) if !args.is_live() => {
+            let namespace = cli.connection.namespace.as_deref().unwrap_or("default");
+            return Box::pin(lint::run(args, namespace, out, None)).await;
+        }
         Verb::Down(_)
         | Verb::History(_)
+        | Verb::Lint(_)
         | Verb::Override(_)
         | Verb::Plan(_)
         | Verb::Policy(_)
         | Verb::Set(_)
+        | Verb::Snapshot(_)
         | Verb::Status(_)
         | Verb::Switchover(_)
         | Verb::Undo(_)
@@ -137,11 +145,15 @@ pub(crate) async fn in_session(verb: Verb, session: &Session) -> Result<(), Fail
         Verb::Completion(args) => completion::run(&args, &session.out),
         Verb::Down(args) => Box::pin(down::run(session, args)).await,
         Verb::History(args) => Box::pin(history::run(session, args)).await,
+        Verb::Lint(args) => {
+            Box::pin(lint::run(&args, &session.namespace, &session.out, Some(session))).await
+        }
         Verb::Override(args) => Box::pin(overrides::run(session, args)).await,
         Verb::Plan(args) => Box::pin(plan::run(session, args)).await,
         Verb::Policy(args) => Box::pin(policy::run(session, args)).await,
         Verb::Rules(args) => rules::run(&args, &session.out),
         Verb::Set(args) => Box::pin(set::run(session, args)).await,
+        Verb::Snapshot(args) => Box::pin(snapshot::run(session, args)).await,
         Verb::Status(args) => Box::pin(status::run(session, args)).await,
         Verb::Switchover(args) => Box::pin(switchover::run(session, args)).await,
         Verb::Undo(args) => Box::pin(undo::run(session, args)).await,

@@ -3,12 +3,14 @@
 pub(crate) mod completion;
 pub(crate) mod down;
 pub(crate) mod history;
+pub(crate) mod lint;
 pub(crate) mod overrides;
 pub(crate) mod plan;
 pub(crate) mod policy;
 pub(crate) mod rules;
 mod scale;
 pub(crate) mod set;
+pub(crate) mod snapshot;
 pub(crate) mod status;
 pub(crate) mod switchover;
 pub(crate) mod undo;

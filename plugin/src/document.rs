@@ -17,6 +17,7 @@ use crate::watch::{self, Milestone};
 use impact::{CommitDocument, ImpactDocument, RuleDocument};
 
 mod impact;
+mod lint;
 mod policy;
 mod program;
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod schemas;
 mod status;
 mod verify;
 
+pub(crate) use lint::{ClusterSnapshot, LintReport, Sarif};
 pub(crate) use policy::{EffectivePolicy, PolicyTest, Tried, Verdicts, Violation};
 pub(crate) use program::{Program, RuleList};
 pub(crate) use status::{ScaleStatus, ScaleStatusList};

@@ -26,6 +26,7 @@ mod forward;
 mod generated;
 mod history;
 mod impact;
+mod lint;
 mod members;
 mod outcome;
 mod patience;

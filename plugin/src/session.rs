@@ -271,6 +271,11 @@ impl Session {
         Reader { breadth: ReadScope::Around, ..self.reader.clone() }
     }
 
+    /// Returns a reader that reads the facts for any change.
+    pub(crate) fn recording(&self) -> Reader {
+        Reader { breadth: ReadScope::Everything, ..self.reader.clone() }
+    }
+
     async fn facts_by(&self, reader: &Reader, change: Change, whom: AskWhom) -> (Facts, Policies) {
         let asked = change.clone();
         let (facts, mut policies, overrides) = futures::join!(

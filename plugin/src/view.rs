@@ -3,6 +3,7 @@
 pub(crate) mod batch;
 pub(crate) mod history;
 pub(crate) mod impact;
+pub(crate) mod lint;
 pub(crate) mod plan;
 pub(crate) mod policy;
 pub(crate) mod report;

@@ -53,6 +53,7 @@ const DOMAIN: &[&str] = &[
     "plugin::forward",
     "plugin::history",
     "plugin::impact",
+    "plugin::lint",
     "plugin::members",
     "plugin::outcome",
     "plugin::patience",

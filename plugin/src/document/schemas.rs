@@ -9,8 +9,8 @@ use schemars::{JsonSchema, Schema};
 use serde_json::Value;
 
 use super::{
-    EffectivePolicy, PolicyTest, Program, RuleList, ScaleHistory, ScalePlan, ScaleReport,
-    ScaleReportList, ScaleStatus, ScaleStatusList, ScaleVerification,
+    ClusterSnapshot, EffectivePolicy, LintReport, PolicyTest, Program, RuleList, ScaleHistory,
+    ScalePlan, ScaleReport, ScaleReportList, ScaleStatus, ScaleStatusList, ScaleVerification,
 };
 use crate::cli::Cli;
 use crate::generated;
@@ -24,7 +24,9 @@ fn schema<T: JsonSchema>() -> Schema {
 /// Returns every kind of document, with its schema.
 fn schemas() -> Vec<(&'static str, Value)> {
     [
+        ("ClusterSnapshot", schema::<ClusterSnapshot>()),
         ("EffectivePolicy", schema::<EffectivePolicy>()),
+        ("LintReport", schema::<LintReport<'static>>()),
         ("PolicyTest", schema::<PolicyTest>()),
         ("RuleList", schema::<RuleList<'static>>()),
         ("ScaleHistory", schema::<ScaleHistory<'static>>()),
@@ -96,6 +98,9 @@ async fn printed_documents_keep_to_their_schemas() {
         (World::new(3, 0), "rules -o json"),
         (World::new(3, 0), "rules paused -o json"),
         (World::new(3, 0), "version -o json"),
+        (World::new(3, 0), "snapshot acid-a -o json"),
+        (World::new(3, 0), &format!("lint -f {MANIFESTS} --current {MANIFESTS} -o json")),
+        (World::new(3, 2), &format!("lint -f {MANIFESTS}/acid-a.yaml --live -o json")),
         (changed().await, "history acid-a -o json"),
     ] {
         let (screen, ..) = run(&world, line, None).await;
@@ -118,6 +123,9 @@ async fn printed_documents_keep_to_their_schemas() {
     }
     assert_eq!(kinds.len(), schemas.len(), "every kind is printed by something: {kinds:?}");
 }
+
+/// Manifests with a cluster and a policy.
+const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/screens/manifests");
 
 /// Returns a cluster with a change in its history.
 async fn changed() -> World {

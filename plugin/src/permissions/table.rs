@@ -246,6 +246,10 @@ const POLICY: Parts = &[
     GROUND,
     ROOM,
 ];
+/// The permissions of `snapshot`: those of a plan, for any change.
+const SNAPSHOT: Parts = &[&[GET_CLUSTER], CLUSTER, LAW, &[OVERRIDES, VOLUMES], ROOM, GROUND];
+/// The permissions of `lint --live`. Without `--live` it needs none.
+const LINT: Parts = SNAPSHOT;
 /// The permissions of `wait`.
 const WAIT: Parts = &[&[GET_CLUSTER], CLUSTER, &[SQL, VOLUMES, SERVICES], GROUND];
 /// The permissions of every change of the count.
@@ -305,6 +309,8 @@ pub(crate) const COMMANDS: &[(&str, Parts)] = &[
     ("override", OVERRIDE),
     ("policy", POLICY),
     ("rules", &[]),
+    ("lint", LINT),
+    ("snapshot", SNAPSHOT),
     ("completion", &[]),
     ("version", &[]),
 ];

@@ -317,4 +317,12 @@ pub(super) const CASES: &[Case] = &[
         ..PLAIN
     },
     Case { name: "version", line: "version", ..PLAIN },
+    Case {
+        name: "lint",
+        line: "lint -f src/screens/manifests/acid-a.yaml --current src/screens/manifests/stored.yaml",
+        code: 3,
+        styled: &[(BOLD, "postgresql db/acid-a"), (BAD, "refused")],
+        ..PLAIN
+    },
+    Case { name: "snapshot", line: "snapshot acid-a --to 2", ..PLAIN },
 ];

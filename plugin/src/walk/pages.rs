@@ -49,8 +49,8 @@ fn shown(line: &str) -> Option<String> {
 /// Returns the words of each program of the line; `None` where no shell reads it.
 pub(super) fn programs(line: &str) -> Option<Vec<Vec<String>>> {
     let mut words = shlex::split(line)?;
-    // What a program reads from a file is no word of it.
-    if let Some(at) = words.iter().position(|word| word == "<") {
+    // What a program reads from a file, or writes to one, is no word of it.
+    while let Some(at) = words.iter().position(|word| word == "<" || word == ">") {
         words.drain(at..(at + 2).min(words.len()));
     }
     Some(words.split(|word| word == "|").map(<[String]>::to_vec).collect())
