@@ -82,7 +82,7 @@ pub mod remedy;
 pub mod rule_id;
 pub mod rules;
 pub mod seen;
-mod selector;
+pub mod selector;
 pub mod severity;
 pub mod snapshot;
 #[cfg(any(test, feature = "testing"))]

@@ -19,6 +19,12 @@ pub struct Command {
 }
 
 impl Command {
+    /// Returns a program with these words, such as helm.
+    pub fn program<W: AsRef<str>>(words: impl IntoIterator<Item = W>) -> Self {
+        let argv = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
+        Self { argv, piped_into: Vec::new(), count: None }
+    }
+
     /// Returns `kubectl` with these words.
     pub fn kubectl<W: AsRef<str>>(words: impl IntoIterator<Item = W>) -> Self {
         let argv = std::iter::once("kubectl".to_owned())
@@ -51,6 +57,10 @@ impl Command {
     #[must_use]
     pub fn reached_by(mut self, reach: &Reach) -> Self {
         for argv in std::iter::once(&mut self.argv).chain(&mut self.piped_into) {
+            if argv.first().is_some_and(|program| program == "helm") {
+                argv.extend(reach.kubectl.iter().filter_map(|flag| helms(flag)));
+                continue;
+            }
             let mut words = argv.iter().filter(|word| *word != "xargs");
             if words.next().is_none_or(|program| program != "kubectl") {
                 continue;
@@ -62,6 +72,25 @@ impl Command {
         }
         self
     }
+}
+
+/// Returns a flag of kubectl as helm spells it (`pkg/cli/environment.go` of helm). `None` where helm
+/// has no such flag.
+fn helms(flag: &str) -> Option<String> {
+    let (name, value) = flag.split_once('=')?;
+    let spelled = match name {
+        "--kubeconfig" => "--kubeconfig",
+        "--context" => "--kube-context",
+        "--as" => "--kube-as-user",
+        "--as-group" => "--kube-as-group",
+        "--server" => "--kube-apiserver",
+        "--token" => "--kube-token",
+        "--certificate-authority" => "--kube-ca-file",
+        "--tls-server-name" => "--kube-tls-server-name",
+        "--insecure-skip-tls-verify" => "--kube-insecure-skip-tls-verify",
+        _ => return None,
+    };
+    Some(format!("{spelled}={value}"))
 }
 
 impl fmt::Display for Command {
@@ -295,6 +324,11 @@ mod tests {
         assert_eq!(
             ours.to_string(),
             "kubectl pgscale status acid-a --context='my cluster' --operator=a/b"
+        );
+        let helm = Command::program(["helm", "get", "manifest", "pgscale", "-n", "ops"]);
+        assert_eq!(
+            helm.piped_into(["kubectl", "apply", "-f", "-"]).reached_by(&reach).to_string(),
+            "helm get manifest pgscale -n ops --kube-context='my cluster' | kubectl apply -f - --context='my cluster'"
         );
         let piped = Command::kubectl(["get", "pv"]).piped_into(["xargs", "kubectl", "patch"]);
         let piped = piped.piped_into(["kubectl", "create", "-f", "-"]).reached_by(&reach);

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 ///
 /// # Errors
 /// As [`selects`].
-pub(crate) fn matches(
+pub fn matches(
     selector: Option<&LabelSelector>,
     labels: &BTreeMap<String, String>,
 ) -> Result<bool, String> {
@@ -19,7 +19,7 @@ pub(crate) fn matches(
 ///
 /// # Errors
 /// The selector has an operator that is not known.
-pub(crate) fn selects(
+pub fn selects(
     selector: &LabelSelector,
     labels: &BTreeMap<String, String>,
 ) -> Result<bool, String> {
@@ -36,7 +36,7 @@ pub(crate) fn selects(
 
 /// Returns whether `value`, which may be missing, meets a requirement (`Requirement.Matches`,
 /// apimachinery). A missing value is in no list. `None` for an operator that is none of the four.
-pub(crate) fn meets(value: Option<&String>, operator: &str, values: &[String]) -> Option<bool> {
+pub fn meets(value: Option<&String>, operator: &str, values: &[String]) -> Option<bool> {
     let listed = value.is_some_and(|value| values.contains(value));
     match operator {
         "In" => Some(listed),
@@ -48,7 +48,7 @@ pub(crate) fn meets(value: Option<&String>, operator: &str, values: &[String]) -
 }
 
 /// Returns whether it matches all labels, so that they need not be known.
-pub(crate) fn matches_all(selector: Option<&LabelSelector>) -> bool {
+pub fn matches_all(selector: Option<&LabelSelector>) -> bool {
     selector.is_none_or(|selector| {
         selector.match_labels.as_ref().is_none_or(BTreeMap::is_empty)
             && selector.match_expressions.as_ref().is_none_or(Vec::is_empty)
