@@ -8,7 +8,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::args::{ConnectionFlags, expression};
 use crate::commands::{
-    completion, down, history, lint, overrides, plan, policy, rules, set, snapshot, status,
+    completion, doctor, down, history, lint, overrides, plan, policy, rules, set, snapshot, status,
     switchover, undo, up, verify, version, wait,
 };
 use crate::connect::Connection;
@@ -61,6 +61,7 @@ pub(crate) enum Verb {
     Rules(rules::Args),
     Lint(lint::Args),
     Snapshot(snapshot::Args),
+    Doctor(doctor::Args),
     Completion(completion::Args),
     Version(version::Args),
 }
@@ -117,7 +118,8 @@ pub(crate) async fn run(
             let namespace = cli.connection.namespace.as_deref().unwrap_or("default");
             return Box::pin(lint::run(args, namespace, out, None)).await;
         }
-        Verb::Down(_)
+        Verb::Doctor(_)
+        | Verb::Down(_)
         | Verb::History(_)
         | Verb::Lint(_)
         | Verb::Override(_)
@@ -143,6 +145,7 @@ pub(crate) async fn run(
 pub(crate) async fn in_session(verb: Verb, session: &Session) -> Result<(), Failure> {
     match verb {
         Verb::Completion(args) => completion::run(&args, &session.out),
+        Verb::Doctor(args) => Box::pin(doctor::run(session, args)).await,
         Verb::Down(args) => Box::pin(down::run(session, args)).await,
         Verb::History(args) => Box::pin(history::run(session, args)).await,
         Verb::Lint(args) => {

@@ -1,6 +1,7 @@
 //! One module per verb, with its flags, its help and its work.
 
 pub(crate) mod completion;
+pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod history;
 pub(crate) mod lint;

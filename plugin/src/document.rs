@@ -16,6 +16,7 @@ use crate::plan::{LeaderMove, Outcome as PlanOutcome, Plan, Step};
 use crate::watch::{self, Milestone};
 use impact::{CommitDocument, ImpactDocument, RuleDocument};
 
+mod doctor;
 mod impact;
 mod lint;
 mod policy;
@@ -26,6 +27,7 @@ mod status;
 mod verify;
 
 pub(crate) use lint::{ClusterSnapshot, LintReport, Sarif};
+pub(crate) use doctor::GuardDiagnosis;
 pub(crate) use policy::{EffectivePolicy, PolicyTest, Tried, Verdicts, Violation};
 pub(crate) use program::{Program, RuleList};
 pub(crate) use status::{ScaleStatus, ScaleStatusList};

@@ -16,7 +16,7 @@ Exit codes:
   2    wrong usage
   3    refused by a rule: of the plan, the admission webhook or Patroni
   4    not finished within --timeout. A change that was written continues
-  5    changed, but not as planned. For verify: something is wrong
+  5    changed, but not as planned. For verify and doctor: something is wrong
   6    reverted or superseded by another writer
   7    declined, or no terminal to ask on and no --yes
   130  interrupted. A change that was written continues";

@@ -15,6 +15,7 @@ mod commands;
 mod completion;
 mod connect;
 mod diagnosis;
+mod doctor;
 mod document;
 mod error;
 mod events;

@@ -1,6 +1,7 @@
 //! Text for people, one file per document. Only commands call it.
 
 pub(crate) mod batch;
+pub(crate) mod doctor;
 pub(crate) mod history;
 pub(crate) mod impact;
 pub(crate) mod lint;

@@ -67,7 +67,7 @@ fn filled(word: &str) -> Result<String, String> {
 }
 
 /// Returns the fault in the words of one program. `None` where there is none.
-fn wrong(argv: &[String]) -> Option<String> {
+pub(crate) fn wrong(argv: &[String]) -> Option<String> {
     let words: Vec<String> = match argv.iter().map(|word| filled(word)).collect() {
         Ok(words) => words,
         Err(unknown) => return Some(unknown),
@@ -79,6 +79,9 @@ fn wrong(argv: &[String]) -> Option<String> {
             Some(error.render().to_string())
         }
         ["kubectl", rest @ ..] | ["xargs", "kubectl", rest @ ..] => kubectl::wrong(rest),
+        ["helm", "install" | "upgrade", _, "charts/pgscale", ..] | ["helm", "get", "manifest", ..] => {
+            None
+        }
         [program, ..] if kubectl::READERS.contains(program) => None,
         other => Some(format!("no program that we suggest: {other:?}")),
     }

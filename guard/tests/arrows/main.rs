@@ -47,6 +47,7 @@ const fn known(from: &'static str, to: &'static str, why: &'static str) -> Known
 const DOMAIN: &[&str] = &[
     "plugin::connect",
     "plugin::diagnosis",
+    "plugin::doctor",
     "plugin::events",
     "plugin::exec",
     "plugin::execute",

@@ -9,8 +9,9 @@ use schemars::{JsonSchema, Schema};
 use serde_json::Value;
 
 use super::{
-    ClusterSnapshot, EffectivePolicy, LintReport, PolicyTest, Program, RuleList, ScaleHistory,
-    ScalePlan, ScaleReport, ScaleReportList, ScaleStatus, ScaleStatusList, ScaleVerification,
+    ClusterSnapshot, EffectivePolicy, GuardDiagnosis, LintReport, PolicyTest, Program, RuleList,
+    ScaleHistory, ScalePlan, ScaleReport, ScaleReportList, ScaleStatus, ScaleStatusList,
+    ScaleVerification,
 };
 use crate::cli::Cli;
 use crate::generated;
@@ -26,6 +27,7 @@ fn schemas() -> Vec<(&'static str, Value)> {
     [
         ("ClusterSnapshot", schema::<ClusterSnapshot>()),
         ("EffectivePolicy", schema::<EffectivePolicy>()),
+        ("GuardDiagnosis", schema::<GuardDiagnosis<'static>>()),
         ("LintReport", schema::<LintReport<'static>>()),
         ("PolicyTest", schema::<PolicyTest>()),
         ("RuleList", schema::<RuleList<'static>>()),
@@ -97,6 +99,7 @@ async fn printed_documents_keep_to_their_schemas() {
         (World::new(3, 0).zero_allowed(), "policy -o json"),
         (World::new(3, 0), "rules -o json"),
         (World::new(3, 0), "rules paused -o json"),
+        (World::new(3, 0), "doctor -o json"),
         (World::new(3, 0), "version -o json"),
         (World::new(3, 0), "snapshot acid-a -o json"),
         (World::new(3, 0), &format!("lint -f {MANIFESTS} --current {MANIFESTS} -o json")),

@@ -1,5 +1,7 @@
 //! The permissions of every command: the one table.
 
+mod doctor;
+
 /// Requests of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Access {
@@ -311,6 +313,7 @@ pub(crate) const COMMANDS: &[(&str, Parts)] = &[
     ("rules", &[]),
     ("lint", LINT),
     ("snapshot", SNAPSHOT),
+    ("doctor", doctor::DOCTOR),
     ("completion", &[]),
     ("version", &[]),
 ];

@@ -302,6 +302,14 @@ pub(super) const CASES: &[Case] = &[
         line: "override acid-a --to 2 --rules too-few-healthy-survivors --reason night --yes",
         ..PLAIN
     },
+    Case {
+        name: "doctor",
+        line: "doctor",
+        code: 5,
+        styled: &[(BAD, "the guard DOES NOT HOLD")],
+        wide: &["helm install pgscale", "helm get manifest", "kubectl create configmap"],
+        ..PLAIN
+    },
     Case { name: "rules", line: "rules", ..PLAIN },
     Case {
         name: "rules ID",

@@ -6,6 +6,7 @@ pub(super) const READERS: &[&str] = &["Invoke-Expression", "Out-String", "jq", "
 /// Verbs of kubectl whose next word is a kind of object.
 const ON_KINDS: &[&str] = &[
     "annotate", "create", "delete", "describe", "edit", "get", "label", "patch", "rollout", "scale",
+    "set", "wait",
 ];
 
 /// Verbs that name no object in a namespace.
@@ -13,22 +14,28 @@ const ELSEWHERE: &[&str] = &["auth", "cluster-info", "config", "explain"];
 
 /// Kinds in a namespace, as we spell them.
 const KINDS: &[&str] = &[
+    "certificate",
     "configmap",
     "deployment",
     "endpoints",
     "endpointslices",
     "events",
+    "horizontalpodautoscaler",
     "job",
     "limitrange",
+    "networkpolicy",
     "persistentvolumeclaim",
     "pod",
+    "poddisruptionbudget",
     "pods",
     "postgresql",
     "pvc",
     "resourcequota",
     "rolebinding",
+    "scaledobject",
     "scaleoverride",
     "scaleoverrides",
+    "scalepolicies",
     "scalepolicy",
     "secret",
     "service",
@@ -37,7 +44,10 @@ const KINDS: &[&str] = &[
 
 /// Kinds of the whole cluster.
 const CLUSTER_KINDS: &[&str] = &[
+    "clusterrolebinding",
+    "clusterscalepolicies",
     "clusterscalepolicy",
+    "customresourcedefinition",
     "namespace",
     "node",
     "persistentvolume",
@@ -82,7 +92,7 @@ pub(super) fn wrong(words: &[&str]) -> Option<String> {
         "exec" if !flags.contains(&"-c") => Some("no container".to_owned()),
         "logs" | "exec" => None,
         verb if ON_KINDS.contains(&verb) => {
-            let objects = if verb == "rollout" { objects.get(1..)? } else { objects };
+            let objects = if ["rollout", "set"].contains(&verb) { objects.get(1..)? } else { objects };
             let Some(first) = objects.first() else { return Some("no object".to_owned()) };
             let kinds = first.split('/').next().unwrap_or(first).split(',');
             let (mut inside, mut unknown) = (false, None);
