@@ -22,6 +22,8 @@ use serde::Serialize;
 use crate::break_glass::{self, BREAK_GLASS};
 use crate::{fence, registration, secret_fence};
 
+mod people;
+
 /// Name of the service account and of its role.
 pub(crate) const ACCOUNT: &str = "pgscale-webhook";
 /// Name of the role with which the webhook looks after its registration.
@@ -32,8 +34,6 @@ const CERTIFICATES: &str = "pgscale-webhook-certificates";
 const BREAK_GLASS_ROLE: &str = "pgscale-break-glass";
 /// The role of that group.
 const BREAK_GLASS_EDIT: &str = "pgscale-break-glass-edit";
-/// The role of users who may allow a change in spite of the rules. Nothing here binds it to a user.
-const OVERRIDE_ROLE: &str = "pgscale-override";
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// One object of the manifest.
@@ -104,14 +104,7 @@ pub(crate) fn manifest(
     objects.push(Object::Binding(Box::new(edit)));
     objects.push(Object::Policy(Box::new(break_glass::policy())));
     objects.push(Object::PolicyBinding(Box::new(break_glass::binding())));
-    objects.push(Object::Role(Box::new(role(
-        OVERRIDE_ROLE,
-        vec![rule(
-            "pgscale.dev",
-            &["scaleoverrides"],
-            &["create", "delete", "get", "list", "watch"],
-        )],
-    ))));
+    objects.extend(people::roles().into_iter().map(|role| Object::Role(Box::new(role))));
     for user in break_glass_users {
         // The name of an RBAC object must not have a slash.
         let own = format!("{BREAK_GLASS_ROLE}:{}", user.replace('/', ":"));
@@ -350,9 +343,9 @@ mod tests {
             })
             .filter_map(|role| role.metadata.name.as_deref())
             .collect();
-        assert_eq!(grants, [OVERRIDE_ROLE]);
+        assert_eq!(grants, [people::OVERRIDE]);
         let bound = objects.iter().any(|object| match object {
-            Object::Binding(binding) => binding.role_ref.name == OVERRIDE_ROLE,
+            Object::Binding(binding) => binding.role_ref.name == people::OVERRIDE,
             Object::Account(_)
             | Object::LocalBinding(_)
             | Object::LocalRole(_)
