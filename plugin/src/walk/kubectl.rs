@@ -85,7 +85,7 @@ pub(super) fn wrong(words: &[&str]) -> Option<String> {
     let from_file = flags.iter().any(|flag| *flag == "-f" || flag.starts_with("--filename"));
     match *verb {
         verb if ELSEWHERE.contains(&verb) => None,
-        "apply" | "create" | "replace" if from_file => None,
+        "apply" | "create" | "delete" | "replace" if from_file => None,
         "logs" | "exec" if objects.len() != 1 => Some("one pod is meant".to_owned()),
         "logs" | "exec" if !namespaced => Some("no namespace".to_owned()),
         "exec" if inside.is_none_or(<[_]>::is_empty) => Some("nothing to run inside".to_owned()),
