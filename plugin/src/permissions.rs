@@ -22,6 +22,8 @@ use tokio::time::timeout;
 use crate::error::Failure;
 use crate::session::Session;
 
+#[cfg(test)]
+mod roles;
 mod table;
 
 use pgscale_guard::operator::account::{LIST_NAME, LIST_NAMESPACE};

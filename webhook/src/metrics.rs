@@ -17,6 +17,9 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+#[cfg(test)]
+mod published;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Request {
     operation: &'static str,
@@ -56,6 +59,9 @@ pub(crate) const VERDICTS: [&str; 4] = ["allowed", "denied", MALFORMED, "warned"
 /// The reasons why a change is watched no longer, that are counted.
 pub(crate) const WATCH_ENDS: [&str; 5] =
     ["carried-out", "not-stored", "superseded", "time-over", "too-many"];
+
+/// What may happen to an Event.
+const EVENTS: [&str; 4] = ["written", "repeated", "dropped", "failed"];
 
 /// The ways in which a review gets an object: by a request of its own, or by that of another review.
 const READS: [&str; 2] = ["asked", "shared"];
@@ -135,6 +141,9 @@ impl Metrics {
             dropped.clone(),
         );
         let events = Family::<Result, Counter>::default();
+        for result in EVENTS {
+            drop(events.get_or_create(&Result { result }));
+        }
         registry.register(
             "events",
             "Events about changes that were refused, overridden or made past the operator",
@@ -307,7 +316,7 @@ impl Metrics {
         self.dropped.get_or_create(&Result { result: why }).inc();
     }
 
-    /// Counts an Event by what happened to it, in a few fixed words: written, repeated, dropped or failed.
+    /// Counts an Event. `result` is one of [`EVENTS`].
     pub(crate) fn event(&self, result: &'static str) {
         self.events.get_or_create(&Result { result }).inc();
     }
