@@ -14,11 +14,14 @@ use serde_json::{Value, json};
 
 use crate::sandbox::trial;
 
+mod running;
+mod watching;
+
 const NAMESPACE: &str = "somewhere";
 const SECRET: &str = "pgscale-webhook-certificates";
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![
+    let own = vec![
         trial("chart::permissions_are_those_the_program_prints", permissions),
         trial("chart::the_registration_is_the_one_the_program_prints", registration),
         trial("chart::definitions_are_those_the_program_prints", definitions),
@@ -28,11 +31,18 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("chart::pods_may_use_the_network_of_their_nodes", host_network),
         trial("chart::the_network_of_the_pods_is_closed_by_default", network),
         trial("chart::invalid_values_are_refused", invalid_values),
-    ]
+    ];
+    [own, running::trials(), watching::trials()].into_iter().flatten().collect()
 }
 
 fn render(values: &Value) -> Result<Rendered> {
     chart::render(&Tools::helm()?, NAMESPACE, values)
+}
+
+/// Returns the specification of the webhook's pods.
+fn pod(rendered: &Rendered) -> Result<Value> {
+    let deployment = rendered.object("Deployment", "pgscale-webhook")?;
+    Ok(deployment["spec"]["template"]["spec"].clone())
 }
 
 /// Returns the webhook as it is built now.
@@ -207,9 +217,7 @@ fn production() -> Result<()> {
         ensure!(pod.pointer(path) == Some(&wanted), "{path} is not {wanted} in {pod:#}");
     }
     ensure!(container["resources"]["limits"]["memory"].is_string(), "{container:#}");
-    let affinity = &pod["spec"]["affinity"]["podAntiAffinity"];
-    let wishes = affinity.as_object().context("no affinity")?;
-    ensure!(wishes.keys().eq(["preferredDuringSchedulingIgnoredDuringExecution"]), "{affinity:#}");
+    ensure!(pod["spec"].get("affinity").is_none(), "{pod:#}");
 
     // Every selector selects the pods of the Deployment.
     let labels = &pod["metadata"]["labels"];
@@ -337,8 +345,7 @@ fn network() -> Result<()> {
     };
     ensure!(of("ingress") == [["TCP 9443"], ["TCP 9090"]], "{spec:#}");
     let api_server = ["TCP 443", "TCP 6443", "TCP 8443", "TCP 16443"].map(str::to_owned).to_vec();
-    let dns = ["UDP 53", "TCP 53", "UDP 5353", "TCP 5353"].map(str::to_owned).to_vec();
-    ensure!(of("egress") == [api_server, vec!["TCP 8008".to_owned()], dns], "{spec:#}");
+    ensure!(of("egress") == [api_server, vec!["TCP 8008".to_owned()]], "{spec:#}");
     let everywhere = json!([{"namespaceSelector": {}}]);
     ensure!(spec["egress"][1]["to"] == everywhere, "Patroni outside of pods: {spec:#}");
     ensure!(spec["ingress"][1]["from"] == everywhere, "{spec:#}");
@@ -353,6 +360,8 @@ fn network() -> Result<()> {
     ensure!(ports(&spec["ingress"][0]) == ["TCP 10260"], "{spec:#}");
     ensure!(ports(&spec["egress"][0]) == ["TCP 7443"], "{spec:#}");
     ensure!(ports(&spec["egress"][1]) == ["TCP 8008", "TCP 8009"], "{spec:#}");
+    let spec = policy(&json!({"networkPolicy": {"dns": true}}))?;
+    ensure!(ports(&spec["egress"][2]) == ["UDP 53", "TCP 53", "UDP 5353", "TCP 5353"], "{spec:#}");
     for values in [json!({"networkPolicy": {"enabled": false}}), json!({"hostNetwork": true})] {
         ensure!(policy(&values).is_err(), "{values} has a NetworkPolicy");
     }
@@ -378,9 +387,50 @@ fn invalid_values() -> Result<()> {
         (json!({"networkPolicy": {"apiServer": ["10.0.0.0/28"]}}), "apiServer"),
         (json!({"clientAuthority": {"configMap": "A B"}}), "configMap"),
         (json!({"clientAuthority": {"names": ["a"]}}), "needs clientAuthority.configMap"),
+        (json!({"replicas": 0}), "leaves no webhook"),
+        (json!({"terminationGracePeriodSeconds": 30}), "is too short"),
+        (json!({"drain": {"delay": "1m30s"}}), "is too short"),
+        // Seconds and a half are no shorter than the whole ones.
+        (json!({"drain": {"delay": "10.5s"}, "terminationGracePeriodSeconds": 30}), "is too short"),
+        (json!({"podDisruptionBudget": {"maxUnavailable": 0}}), "allows no replica to go"),
+        (json!({"podDisruptionBudget": {"maxUnavailable": "0%"}}), "allows no replica to go"),
+        (json!({"podDisruptionBudget": {"maxUnavailable": 2}}), "all 2 replicas go"),
+        (json!({"podDisruptionBudget": {"maxUnavailable": "51%"}}), "all 2 replicas go"),
+        (json!({"podSecurityContext": {"runAsUser": 0}}), "runAsUser: 0 cannot work"),
+        (json!({"securityContext": {"runAsUser": 0}}), "runAsUser: 0 cannot work"),
+        (json!({"breakGlass": {"users": ["system:serviceaccount:a:b"]}}), "cannot break the glass"),
+        (json!({"breakGlass": {"users": ["a/b", "a:b"]}}), "would have the same name"),
+        (json!({"breakGlass": {"users": ["jane", "jane:group"]}}), "would have the same name"),
+        (json!({"extraArgs": ["--listen=[::]:1"]}), "--listen is set by the chart"),
+        (json!({"extraArgs": ["--log-format=text"]}), "--log-format is set by the chart"),
+        (json!({"extraArgs": ["max-connections=1"]}), "extraArgs"),
+        (json!({"extraEnv": [{"name": "A"}, {"name": "A"}]}), "named twice"),
+        (json!({"extraVolumes": [{"name": "certificates"}]}), "is taken"),
+        (json!({"extraVolumeMounts": [{"name": "a", "mountPath": "/a"}]}), "there is no volume a"),
+        (json!({"podLabels": {"app.kubernetes.io/name": "a"}}), "cannot change"),
+        (json!({"commonLabels": {"app.kubernetes.io/instance": "a"}}), "cannot change"),
+        (json!({"listenAddress": "10.0.0.1"}), "listenAddress"),
+        (json!({"service": {"ipFamilies": ["IPv5"]}}), "ipFamilies"),
+        (json!({"monitoring": {"prometheusRule": {"enabled": "yes"}}}), "enabled"),
+        (json!({"monitoring": {"prometheusRules": {}}}), "prometheusRules"),
+        (json!({"apiPriority": {"shares": 0}}), "shares"),
+        (json!({"affinity": {"nodeAffinities": {}}}), "nodeAffinities"),
     ] {
         let error = render(&values).err().with_context(|| format!("{values} was taken"))?;
         ensure!(format!("{error:#}").contains(says), "{values}: {error:#}");
+    }
+    // What is close to these, and works.
+    for values in [
+        json!({"terminationGracePeriodSeconds": 31}),
+        json!({"replicas": 1}),
+        json!({"podDisruptionBudget": {"maxUnavailable": "50%"}}),
+        json!({"podSecurityContext": {"runAsUser": 0}, "securityContext": {"runAsUser": 5}}),
+        json!({"podSecurityContext": {"runAsUser": null, "runAsGroup": null}}),
+        json!({"breakGlass": {"users": ["jane", "group"]}}),
+        json!({"hostNetwork": true, "replicas": 3}),
+        json!({"topologySpreadConstraints": [], "priorityClassName": ""}),
+    ] {
+        render(&values).with_context(|| format!("{values} was refused"))?;
     }
     Ok(())
 }
