@@ -26,8 +26,8 @@ mod schemas;
 mod status;
 mod verify;
 
-pub(crate) use lint::{ClusterSnapshot, LintReport, Sarif};
 pub(crate) use doctor::GuardDiagnosis;
+pub(crate) use lint::{ClusterSnapshot, LintReport, Sarif};
 pub(crate) use policy::{EffectivePolicy, PolicyTest, Tried, Verdicts, Violation};
 pub(crate) use program::{Program, RuleList};
 pub(crate) use status::{ScaleStatus, ScaleStatusList};

@@ -79,9 +79,8 @@ pub(crate) fn wrong(argv: &[String]) -> Option<String> {
             Some(error.render().to_string())
         }
         ["kubectl", rest @ ..] | ["xargs", "kubectl", rest @ ..] => kubectl::wrong(rest),
-        ["helm", "install" | "upgrade", _, "charts/pgscale", ..] | ["helm", "get", "manifest", ..] => {
-            None
-        }
+        ["helm", "install" | "upgrade", _, "charts/pgscale", ..]
+        | ["helm", "get", "manifest", ..] => None,
         [program, ..] if kubectl::READERS.contains(program) => None,
         other => Some(format!("no program that we suggest: {other:?}")),
     }

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::json;
 
@@ -10,8 +11,8 @@ use crate::rules::testing::{created, healthy, of_scenarios, of_tables};
 /// Returns the record of `facts` in a namespace with these policies.
 pub(crate) fn snapshot(facts: Facts, own: Vec<ScalePolicy>) -> Snapshot {
     let policies = Written {
-        own,
-        everywhere: Vec::new(),
+        own: own.into(),
+        everywhere: Arc::default(),
         undecodable: Vec::new(),
         labels: Seen::Known(BTreeMap::new()),
         unreadable: None,

@@ -1,6 +1,7 @@
 //! The policies: can they be read, do they select anything, and can they be kept?
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use pgscale_guard::Seen;
 use pgscale_guard::change::Direction;
@@ -56,8 +57,8 @@ impl All {
         let unread = [facts.policies.unreadable(), facts.platform.unreadable()];
         let unread: Vec<&str> = unread.into_iter().flatten().collect();
         Written {
-            own: self.own.iter().filter(here).map(|(_, policy)| policy.clone()).collect(),
-            everywhere: self.platform.clone(),
+            own: Arc::new(self.own.iter().filter(here).map(|(_, policy)| policy.clone()).collect()),
+            everywhere: Arc::new(self.platform.clone()),
             undecodable: self
                 .undecodable
                 .iter()

@@ -1,6 +1,7 @@
 //! The objects among the documents: clusters, and everything by which they are judged.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use pgscale_guard::object_ref::{Kind, ObjectRef};
 use pgscale_guard::operator::{Operator, Settings};
@@ -75,8 +76,8 @@ impl Laws {
             )),
         };
         let nothing = Written {
-            own: Vec::new(),
-            everywhere: Vec::new(),
+            own: Arc::default(),
+            everywhere: Arc::default(),
             undecodable: Vec::new(),
             labels,
             unreadable: None,
@@ -89,23 +90,24 @@ impl Laws {
     pub(crate) fn beside(&self, mut there: Written, namespace: &str) -> Written {
         let here = |of: Option<&String>| of.is_some_and(|of| of == namespace);
         for policy in self.own.iter().filter(|it| here(it.metadata.namespace.as_ref())) {
-            there.own.retain(|old| old.metadata.name != policy.metadata.name);
+            Arc::make_mut(&mut there.own).retain(|old| old.metadata.name != policy.metadata.name);
             let source = named(Kind::ScalePolicy, policy.metadata.name.as_deref());
             there.undecodable.retain(|old| old.source != source);
-            there.own.push(policy.clone());
+            Arc::make_mut(&mut there.own).push(policy.clone());
         }
         for policy in &self.everywhere {
-            there.everywhere.retain(|old| old.metadata.name != policy.metadata.name);
+            Arc::make_mut(&mut there.everywhere)
+                .retain(|old| old.metadata.name != policy.metadata.name);
             let source = named(Kind::ClusterScalePolicy, policy.metadata.name.as_deref());
             there.undecodable.retain(|old| old.source != source);
-            there.everywhere.push(policy.clone());
+            Arc::make_mut(&mut there.everywhere).push(policy.clone());
         }
         for (of, policy) in &self.undecodable {
             if of.is_none() || here(of.as_ref()) {
-                there.own.retain(|old| {
+                Arc::make_mut(&mut there.own).retain(|old| {
                     named(Kind::ScalePolicy, old.metadata.name.as_deref()) != policy.source
                 });
-                there.everywhere.retain(|old| {
+                Arc::make_mut(&mut there.everywhere).retain(|old| {
                     named(Kind::ClusterScalePolicy, old.metadata.name.as_deref()) != policy.source
                 });
                 there.undecodable.push(policy.clone());

@@ -5,8 +5,8 @@ pub(super) const READERS: &[&str] = &["Invoke-Expression", "Out-String", "jq", "
 
 /// Verbs of kubectl whose next word is a kind of object.
 const ON_KINDS: &[&str] = &[
-    "annotate", "create", "delete", "describe", "edit", "get", "label", "patch", "rollout", "scale",
-    "set", "wait",
+    "annotate", "create", "delete", "describe", "edit", "get", "label", "patch", "rollout",
+    "scale", "set", "wait",
 ];
 
 /// Verbs that name no object in a namespace.
@@ -92,7 +92,8 @@ pub(super) fn wrong(words: &[&str]) -> Option<String> {
         "exec" if !flags.contains(&"-c") => Some("no container".to_owned()),
         "logs" | "exec" => None,
         verb if ON_KINDS.contains(&verb) => {
-            let objects = if ["rollout", "set"].contains(&verb) { objects.get(1..)? } else { objects };
+            let objects =
+                if ["rollout", "set"].contains(&verb) { objects.get(1..)? } else { objects };
             let Some(first) = objects.first() else { return Some("no object".to_owned()) };
             let kinds = first.split('/').next().unwrap_or(first).split(',');
             let (mut inside, mut unknown) = (false, None);
