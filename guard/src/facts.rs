@@ -9,7 +9,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::change::{Change, Direction};
 use crate::object_ref::{Kind, ObjectRef};
-use crate::operator::{Compared, Operator};
+use crate::operator::{Compared, Given, Operator};
 use crate::patroni::{
     Answer, Configuration, LeaderLock, PendingFailover, Report, Store, SyncState,
 };
@@ -76,8 +76,35 @@ pub struct Facts {
     /// While it is set, a member without data waits for a leader to copy from and never founds a
     /// cluster (`bootstrap`, patroni/ha.py). `Absent` before the end of the first bootstrap.
     pub initialize: Seen<String>,
+    /// What is left of the cluster in the other kind of Kubernetes object than the template names.
+    /// Read only where no member may run. `Absent` also where it was not asked for.
+    pub elsewhere: Seen<Box<Elsewhere>>,
     /// The room in its surroundings. Boxed: a pod's template is large, and facts are moved often.
     pub capacity: Box<Capacity>,
+}
+
+/// Patroni's state of a cluster in a store that its next members would not look into.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Elsewhere {
+    /// The store.
+    pub store: Store,
+    /// The cluster's system identifier there.
+    pub initialize: Option<String>,
+    /// The member that led last there.
+    pub last_leader: Option<String>,
+    /// The last renewal of the leader lock there.
+    pub renewed: Option<Timestamp>,
+}
+
+impl Elsewhere {
+    /// Returns the object with its configuration, of a cluster of this name.
+    pub fn source(&self, cluster: &str) -> ObjectRef {
+        let kind = match self.store {
+            Store::Endpoints => Kind::Endpoints,
+            Store::ConfigMaps | Store::Etcd | Store::Other | Store::Unknown => Kind::ConfigMap,
+        };
+        ObjectRef::new(kind, &format!("{cluster}-config"))
+    }
 }
 
 /// The StatefulSet, reduced.
@@ -107,6 +134,10 @@ pub struct StatefulSet {
     /// The DCS store of new pods' Patroni, by the variables in the template. `None` where those are
     /// not an operator's.
     pub store: Option<Store>,
+    /// The other part of the template that the store of a next template depends on.
+    pub given: Box<Given>,
+    /// The operator's last write of the spec. `None` where it is not recorded.
+    pub written: Option<Timestamp>,
     /// Kubernetes deletes the claims of removed members
     /// (`persistentVolumeClaimRetentionPolicy.whenScaled`).
     pub deletes_volumes: bool,
@@ -304,6 +335,7 @@ impl Facts {
             claims: unread(),
             last_leader: unread(),
             initialize: unread(),
+            elsewhere: unread(),
             capacity: Box::new(Capacity { template: unread(), ..Capacity::default() }),
         }
     }

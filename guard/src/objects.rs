@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::facts::{self, Claim, Seen};
 use crate::object_ref::ObjectRef;
-use crate::operator::{Compared, POSTGRES_CONTAINER, Settings};
+use crate::operator::{Compared, Given, POSTGRES_CONTAINER, Settings, variables};
 use crate::patroni::{self, Configuration, PendingFailover, Store, SyncState};
 use crate::postgresql::ordinal;
 use crate::quantity::Amount;
@@ -47,6 +47,8 @@ pub fn stateful_set(object: &StatefulSet) -> facts::StatefulSet {
         compared: Box::new(compared(object)),
         foreign_annotations: writers.foreign_annotations(),
         store: spec.and_then(|spec| stated_store(spec.template.spec.as_ref())),
+        given: Box::new(given(spec.and_then(|spec| spec.template.spec.as_ref()))),
+        written: writers.written(),
         scaled_by: writers.scaled_by(),
         deletes_volumes: spec
             .and_then(|spec| spec.persistent_volume_claim_retention_policy.as_ref())
@@ -181,32 +183,50 @@ pub(crate) fn postgres_container(pod: Option<&PodSpec>) -> Option<&Container> {
         .or_else(|| containers.first())
 }
 
-/// Returns the DCS store of the Patroni in `container`.
+/// Returns the DCS store of the Patroni in `container`. Not known where a whole object of variables
+/// may name it.
 fn store(container: &Container) -> Store {
-    // For Spilo any value means yes, even "false" (`get_dcs_config`, scripts/configure_spilo.py).
-    let set = |name: &str| match environment(container, name) {
-        Some(Variable::Text(text)) => !text.is_empty(),
-        Some(Variable::Field(_) | Variable::Elsewhere(_)) => true,
-        None => false,
-    };
-    // With the Kubernetes API on, Spilo ignores any etcd. The operator turns it on unless it wants
-    // etcd.
-    if set("ETCD_HOST") && !set("DCS_ENABLE_KUBERNETES_API") {
-        Store::Etcd
-    } else if set("KUBERNETES_USE_CONFIGMAPS") {
-        Store::ConfigMaps
-    } else {
-        Store::Endpoints
-    }
+    let of_container = store_variables(container);
+    let store = Store::of_variables(&of_container);
+    let more = container.env_from.as_ref().is_some_and(|whole| !whole.is_empty());
+    // A variable of the container wins over one of a whole object.
+    if more && store == Store::Endpoints { Store::Unknown } else { store }
+}
+
+/// Returns the variables of `container` by which Patroni finds its store. The last of a name wins,
+/// as for the kubelet.
+fn store_variables(container: &Container) -> BTreeMap<String, bool> {
+    let all = container.env.iter().flatten();
+    variables(all.map(|it| {
+        let text = it.value.as_ref().is_some_and(|text| !text.is_empty());
+        (it.name.as_str(), it.value_from.is_some() || text)
+    }))
 }
 
 /// Returns the DCS store of a pod that an operator made: its container names its scope
-/// (`generateSpiloPodEnvVars`, pkg/cluster/k8sres.go).
+/// (`generateSpiloPodEnvVars`, pkg/cluster/k8sres.go). `None` where it is not known.
 ///
 /// In any other container a missing variable proves nothing.
 pub(crate) fn stated_store(pod: Option<&PodSpec>) -> Option<Store> {
     let container = postgres_container(pod)?;
-    environment(container, "SCOPE").map(|_| store(container))
+    environment(container, "SCOPE")?;
+    Some(store(container)).filter(|store| *store != Store::Unknown)
+}
+
+/// Returns the part of a template that the operator takes into account when it writes the store of
+/// new members.
+fn given(pod: Option<&PodSpec>) -> Given {
+    let Some(container) = postgres_container(pod) else { return Given::default() };
+    let from_secrets = container.env.iter().flatten().filter_map(|variable| {
+        let from = variable.value_from.as_ref()?.secret_key_ref.as_ref()?;
+        let own = from.key == variable.name && !variables([(&*variable.name, true)]).is_empty();
+        own.then(|| (variable.name.clone(), from.name.clone()))
+    });
+    let whole = container.env_from.iter().flatten();
+    Given {
+        from_secrets: from_secrets.collect(),
+        whole_objects: whole.filter_map(|it| serde_json::to_value(it).ok()).collect(),
+    }
 }
 
 /// Reads Patroni's configuration from the annotations of `<cluster>-config`, which is `source`.
@@ -368,6 +388,25 @@ mod tests {
         ] {
             assert_eq!(Layout::of(&with_environment(&env), "acid-a").store, want, "{env}");
         }
+        let maps = json!({"name": "KUBERNETES_USE_CONFIGMAPS", "value": "true"});
+        let endpoints = json!({"name": "KUBERNETES_USE_ENDPOINTS", "value": "x"});
+        let both = with_environment(&json!([maps, endpoints]));
+        assert_eq!(Layout::of(&both, "acid-a").store, Store::Endpoints, "Spilo sets both");
+        let scope = json!({"name": "SCOPE", "value": "acid-a"});
+        let from = json!({"name": "KUBERNETES_USE_CONFIGMAPS",
+            "valueFrom": {"secretKeyRef": {"name": "s", "key": "KUBERNETES_USE_CONFIGMAPS"}}});
+        let secret = stateful_set(&with_environment(&json!([scope, from])));
+        assert_eq!(secret.store, Some(Store::ConfigMaps));
+        assert_eq!(secret.given.from_secrets["KUBERNETES_USE_CONFIGMAPS"], "s");
+        let mut whole = with_environment(&json!([scope]));
+        let container =
+            &mut whole.spec.as_mut().unwrap().template.spec.as_mut().unwrap().containers[1];
+        container.env_from =
+            serde_json::from_value(json!([{"configMapRef": {"name": "c"}}])).unwrap();
+        assert_eq!(Layout::of(&whole, "acid-a").store, Store::Unknown);
+        let whole = stateful_set(&whole);
+        assert_eq!(whole.store, None);
+        assert_eq!(whole.given.whole_objects, [json!({"configMapRef": {"name": "c"}})]);
         assert_eq!(Layout::by_settings("acid-a", &settings).store, Store::ConfigMaps);
         assert_eq!(Layout::by_settings("acid-a", &Settings::default()).store, Store::Unknown);
         let etcd = Settings { etcd_host: Some("etcd".into()), ..settings };

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -18,11 +19,13 @@ pub mod account;
 pub mod compared;
 pub mod dynamic;
 mod pods;
+mod stores;
 pub mod upgrade;
 
 pub use account::Account;
 pub use compared::{Compared, Shaping};
 pub use pods::{PodSettings, Written};
+pub use stores::{Given, SPEC_ENV, SPEC_ENV_FROM, Stores, variables};
 pub use upgrade::Upgrades;
 
 /// The container that runs Patroni and PostgreSQL (pkg/util/constants/kubernetes.go).
@@ -35,8 +38,8 @@ pub struct Operator {
     pub deployment: ObjectRef,
     /// The service account of its pods.
     pub account: Account,
-    /// The first number of its version, by the tag of its image. `None` where the tag is no
-    /// version.
+    /// The first number of its version, by the tag of its image or else by its labels. `None` where
+    /// neither is a version.
     pub major: Option<u32>,
     /// The object that holds its settings.
     pub source: ObjectRef,
@@ -49,6 +52,8 @@ pub struct Operator {
     pub stale_settings: Option<bool>,
     /// The namespace that it watches. `None` for all.
     pub watched_namespace: Option<String>,
+    /// The last start of its container. `None` where this is not known.
+    pub started: Option<Timestamp>,
 }
 
 impl Operator {
@@ -63,6 +68,7 @@ impl Operator {
             settings,
             available: None,
             stale_settings: Some(false),
+            started: None,
             watched_namespace: None,
         }
     }

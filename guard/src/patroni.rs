@@ -11,6 +11,7 @@
 
 pub(crate) mod bounded;
 mod member;
+mod sync_names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::object_ref::ObjectRef;
 pub use member::{
     Answer, ApiUrl, PATRONI_PORT, Report, Role, Sender, State, Tags, given_by_another,
 };
+pub use sync_names::{SyncNames, slot_of};
 
 /// The DCS store, which holds what all members share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -33,6 +35,8 @@ pub enum Store {
     Endpoints,
     /// An etcd of its own, which the guard cannot see.
     Etcd,
+    /// `ZooKeeper`, Exhibitor, Consul, or etcd by its third interface. The guard cannot see them.
+    Other,
     /// Not known: Endpoints with operators 1.x, ConfigMaps with 2.x.
     Unknown,
 }
@@ -43,6 +47,7 @@ impl std::fmt::Display for Store {
             Self::ConfigMaps => "ConfigMaps",
             Self::Endpoints => "Endpoints",
             Self::Etcd => "etcd",
+            Self::Other => "neither Kubernetes nor etcd",
             Self::Unknown => "not known",
         })
     }

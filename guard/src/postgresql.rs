@@ -45,9 +45,10 @@ pub const STANDBY_VARIABLES: [&str; 4] = [
 /// ([`Change::other_edits`](crate::Change::other_edits)). So a caller that limits its decoding may
 /// leave out a part that is not listed here and is the same in both. A property of the rules keeps
 /// the list complete.
-pub const JUDGED_PARTS: [&str; 17] = [
+pub const JUDGED_PARTS: [&str; 18] = [
     "enableReplicaConnectionPooler",
     "env",
+    "envFrom",
     "initContainers",
     "init_containers",
     "maintenanceWindows",

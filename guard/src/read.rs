@@ -192,6 +192,7 @@ impl Reader {
             claims: workload.claims,
             last_leader: workload.patroni.last_leader,
             initialize: workload.patroni.initialize,
+            elsewhere: workload.patroni.elsewhere.map(Box::new),
             capacity: Box::new(Capacity {
                 template: workload.template,
                 quotas,

@@ -28,6 +28,7 @@ fn problem(problem: Problem) -> Problem {
         Problem::PodNotRunning(_) => Problem::PodNotRunning(String::new()),
         Problem::ReplayBehind { limit, .. } => Problem::ReplayBehind { bytes: 0, limit },
         Problem::Silent(_) => Problem::Silent(String::new()),
+        Problem::StoreUnreached(_) => Problem::StoreUnreached(0),
         Problem::Timeline { .. } => Problem::Timeline { own: 0, leader: 0 },
         same @ (Problem::Missing
         | Problem::NodeNotReady(_)
@@ -37,6 +38,7 @@ fn problem(problem: Problem) -> Problem {
         | Problem::Rebuilding(_)
         | Problem::ReplayPaused
         | Problem::Terminating
+        | Problem::WatchdogFailed
         | Problem::WrongRole) => same,
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::assessment::{Assessment, UnknownLag};
 use crate::change::Direction;
-use crate::facts::{Health, Live, Member, Problem, Seen, pod_problems};
-use crate::patroni::{Answer, State};
+use crate::facts::{CLOCK_GRACE, Health, Live, Member, Problem, Seen, pod_problems};
+use crate::patroni::{Answer, Role, State};
 use crate::quantity::in_words;
 
 impl<'a> Assessment<'a> {
@@ -37,8 +37,8 @@ impl<'a> Assessment<'a> {
         unknown.map_or(Health::Healthy, Health::Unknown)
     }
 
-    /// Returns the health of `member` as a candidate: healthy, and not tagged `nofailover`
-    /// (`patroni/api.py` `is_failover_possible`).
+    /// Returns the health of `member` as a candidate: healthy, not tagged `nofailover`, and with the
+    /// watchdog that it needs (`failover_limitation`, patroni/ha.py).
     ///
     /// Under synchronous replication the candidate must be in the set of synchronous standbys too.
     /// Patroni chooses that set again when members are removed: see
@@ -49,13 +49,17 @@ impl<'a> Assessment<'a> {
             (Live::NotAsked | Live::Silent(_), Seen::Known(report)) => Some(&report.tags),
             (Live::NotAsked | Live::Silent(_), Seen::Absent | Seen::Unreadable(_)) => None,
         };
-        let nofailover = tags.is_some_and(|tags| tags.nofailover);
+        let mut barred = Vec::new();
+        if tags.is_some_and(|tags| tags.nofailover) {
+            barred.push(Problem::NoFailover);
+        }
+        if matches!(&member.live, Live::Answered(answer) if answer.watchdog_failed) {
+            barred.push(Problem::WatchdogFailed);
+        }
         match self.health(member) {
-            Health::Healthy | Health::Unknown(_) if nofailover => {
-                Health::Unhealthy(vec![Problem::NoFailover])
-            }
-            Health::Unhealthy(mut problems) if nofailover => {
-                problems.push(Problem::NoFailover);
+            Health::Healthy | Health::Unknown(_) if !barred.is_empty() => Health::Unhealthy(barred),
+            Health::Unhealthy(mut problems) if !barred.is_empty() => {
+                problems.extend(barred);
                 Health::Unhealthy(problems)
             }
             health @ (Health::Healthy | Health::Unhealthy(_) | Health::Unknown(_)) => health,
@@ -138,8 +142,11 @@ impl<'a> Assessment<'a> {
             }
             return;
         }
-        if !answer.streams() {
+        if !answer.streams() || self.is_not_fed(member, answer) {
             problems.push(Problem::NotReplicating);
+        }
+        if let Some(seconds) = self.without_store(answer) {
+            problems.push(Problem::StoreUnreached(seconds));
         }
         if answer.replay_paused {
             problems.push(Problem::ReplayPaused);
@@ -183,6 +190,46 @@ impl<'a> Assessment<'a> {
             }
             _ => *unknown = Some(format!("{} did not report its WAL position", member.name)),
         }
+    }
+
+    /// Returns whether the leader's own list of receivers leaves out `member`, whose Patroni does not
+    /// say whether it streams.
+    ///
+    /// Without a new row it looks caught up, however long its receiver is down. A member that
+    /// replicates from another is not in that list.
+    fn is_not_fed(&self, member: &Member, answer: &Answer) -> bool {
+        let Some(Live::Answered(leader)) = self.leader_member().map(|leader| &leader.live) else {
+            return false;
+        };
+        // A list without a version may be missing, and not empty.
+        let listed = !leader.replication.is_empty() || leader.version.is_some();
+        let fed = leader.replication.iter().any(|it| it.name.eq_ignore_ascii_case(&member.name));
+        let asked = !answer.tells_replication_state() && answer.tags.replicate_from.is_none();
+        asked && leader.role == Role::Primary && listed && !fed
+    }
+
+    /// Returns the seconds for which this member's Patroni has not reached its store, where those are
+    /// more than the lock's time to live and another member's has reached it since.
+    ///
+    /// It is measured against the other members, because all of them may have lost the store, and
+    /// their clocks are not the guard's. Patroni reports the time of its last loop that read the
+    /// cluster (`get_cluster`, patroni/dcs/__init__.py). A leader that does not report it reached the
+    /// store when it renewed the lock.
+    fn without_store(&self, answer: &Answer) -> Option<i64> {
+        let of = |member: &Member| match &member.live {
+            Live::Answered(answer) => answer.dcs_last_seen.map(|it| i64::from(it.get())),
+            Live::NotAsked | Live::Silent(_) => None,
+        };
+        let seen = i64::from(answer.dcs_last_seen?.get());
+        let silent = self.leader_member().is_some_and(|leader| of(leader).is_none());
+        let renewed = self.leader.known().and_then(|lock| lock.renewed).filter(|_| silent);
+        // Any writer may set the annotation to a time that is yet to come.
+        let renewed = renewed.map(|renewed| renewed.min(self.now).as_second());
+        let last = self.all_members().iter().filter_map(of).chain(renewed).max()?;
+        let missed = last.saturating_sub(seen);
+        let of_lock = self.leader.known().map(|lock| lock.ttl);
+        let ttl = of_lock.or_else(|| Some(self.configuration.known()?.ttl)).unwrap_or(30);
+        (missed > ttl.saturating_add(CLOCK_GRACE.as_secs())).then_some(missed)
     }
 
     /// Judges a member without a live answer by its annotation.

@@ -62,6 +62,9 @@ pub enum Problem {
     Silent(String),
     /// Its pod is being deleted.
     Terminating,
+    /// Its Patroni did not reach the store for so many seconds, while that of another member did. It
+    /// notices no change of the leader and takes over from no leader.
+    StoreUnreached(i64),
     /// It is on another timeline than the leader.
     Timeline {
         /// Its own.
@@ -69,6 +72,8 @@ pub enum Problem {
         /// The leader's.
         leader: u64,
     },
+    /// It needs a watchdog and has none: Patroni will not let it take over.
+    WatchdogFailed,
     /// It leads, or claims to, although another member holds the lock.
     WrongRole,
 }
@@ -107,10 +112,14 @@ impl fmt::Display for Problem {
             }
             Self::ReplayPaused => write!(out, "replay is paused"),
             Self::Silent(why) => write!(out, "does not answer ({why})"),
+            Self::StoreUnreached(seconds) => {
+                write!(out, "its Patroni has not reached its store for {seconds}s")
+            }
             Self::Terminating => write!(out, "pod is being deleted"),
             Self::Timeline { own, leader } => {
                 write!(out, "on timeline {own}, the leader is on {leader}")
             }
+            Self::WatchdogFailed => write!(out, "its watchdog failed"),
             Self::WrongRole => write!(out, "claims to lead without holding the leader lock"),
         }
     }
@@ -138,8 +147,10 @@ impl Member {
             | Problem::NotRunning(_)
             | Problem::ReplayBehind { .. }
             | Problem::ReplayPaused
+            | Problem::StoreUnreached(_)
             | Problem::Terminating
             | Problem::Timeline { .. }
+            | Problem::WatchdogFailed
             | Problem::WrongRole => true,
         }
     }
@@ -252,8 +263,12 @@ fn rebuild_words(state: &State, role: Role) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
+    use k8s_openapi::jiff::SignedDuration;
+
     use super::*;
-    use crate::rules::testing::healthy;
+    use crate::rules::testing::{healthy, now};
 
     #[test]
     fn unreadable_lock_makes_no_leader_unhealthy() {
@@ -265,6 +280,37 @@ mod tests {
         facts.leader = Seen::Absent;
         let pretender = facts.member("acid-a-0").unwrap();
         assert_eq!(facts.assess().health(pretender), Health::Unhealthy(vec![Problem::WrongRole]));
+    }
+
+    /// Where all members have lost the store, no one of them is less fit than the others.
+    #[test]
+    fn loss_of_the_store_is_measured_against_the_other_members() {
+        let an_hour_ago = now() - SignedDuration::from_hours(1);
+        let seen = an_hour_ago.as_second().try_into().unwrap();
+        let seen = NonZeroU32::new(seen);
+        let lost = |facts: Facts, ordinal| facts.with_answer(ordinal, |it| it.dcs_last_seen = seen);
+        let lone = lost(healthy(3, 3), 1);
+        let of = |facts: &Facts| facts.assess().health(facts.member("acid-a-1").unwrap());
+        assert_eq!(of(&lone), Health::Unhealthy(vec![Problem::StoreUnreached(3600)]));
+        let never = healthy(3, 3).with_answer(1, |it| it.dcs_last_seen = NonZeroU32::new(1));
+        assert!(matches!(of(&never), Health::Unhealthy(_)), "it never reached it");
+        let mut all = (0..3).fold(healthy(3, 3), lost);
+        if let Seen::Known(lock) = &mut all.leader {
+            lock.renewed = Some(an_hour_ago);
+        }
+        assert!(!matches!(of(&all), Health::Unhealthy(problems)
+            if problems.iter().any(|it| matches!(it, Problem::StoreUnreached(_)))));
+    }
+
+    #[test]
+    fn member_whose_watchdog_failed_is_healthy_and_takes_over_never() {
+        let facts = healthy(2, 1).with_leader(1).with_answer(0, |it| it.watchdog_failed = true);
+        let member = facts.member("acid-a-0").unwrap();
+        assert_eq!(facts.assess().health(member), Health::Healthy);
+        assert_eq!(
+            facts.assess().takeover(member),
+            Health::Unhealthy(vec![Problem::WatchdogFailed])
+        );
     }
 
     #[test]

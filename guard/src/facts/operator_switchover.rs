@@ -133,6 +133,10 @@ impl Facts {
             Problem::Timeline { own, leader } => {
                 says("timeline", &format_args!("{own}, and {leader} on the leader"))
             }
+            Problem::StoreUnreached(seconds) => {
+                says("dcs_last_seen", &format_args!("{seconds}s before that of another member"))
+            }
+            Problem::WatchdogFailed => says("watchdog_failed", &true),
             Problem::WrongRole => says("role", &"leader, without the leader lock"),
         }
     }

@@ -29,7 +29,9 @@ impl Facts {
             | Problem::ReplayBehind { .. }
             | Problem::ReplayPaused
             | Problem::Silent(_)
+            | Problem::StoreUnreached(_)
             | Problem::Timeline { .. }
+            | Problem::WatchdogFailed
             | Problem::WrongRole => false,
         };
         member.proves(problem) && !(of_the_end && self.comes_back(member))

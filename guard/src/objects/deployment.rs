@@ -33,7 +33,8 @@ pub struct Candidate {
     pub namespace: String,
     /// The service account that they run under.
     pub account: Account,
-    /// The first number of the version in its image's tag. `None` where the tag is no version.
+    /// The first number of the version in its image's tag, or else in its labels. `None` where
+    /// neither is a version.
     pub major: Option<u32>,
     /// The id by which clusters name it. Empty for the default operator.
     pub controller_id: String,
@@ -139,7 +140,9 @@ impl Candidate {
             object.status.as_ref().map(|status| status.available_replicas.unwrap_or(0) > 0);
         Ok(Self {
             account: account(object),
-            major: container.and_then(|container| major(container.image.as_deref()?)),
+            major: container
+                .and_then(|container| major(container.image.as_deref()?))
+                .or_else(|| major_by_labels(&object.metadata)),
             controller_id: text(CONTROLLER_ID)?.unwrap_or_default(),
             watched_by_environment: text(WATCHED_NAMESPACE)?,
             settings,
@@ -230,6 +233,20 @@ fn major(image: &str) -> Option<u32> {
     number.parse().ok().filter(|major| *major <= 9)
 }
 
+/// Returns the first number of the version that the operator's chart writes beside it, for an image
+/// whose tag is no version: its own label (`postgres-operator.chart`,
+/// charts/postgres-operator/templates/_helpers.tpl), or the common one. The chart and the operator
+/// have one version.
+fn major_by_labels(metadata: &ObjectMeta) -> Option<u32> {
+    let labels = metadata.labels.as_ref()?;
+    let chart = labels.get("helm.sh/chart").and_then(|chart| {
+        chart.strip_prefix("postgres-operator-").filter(|version| version.contains('.'))
+    });
+    let common = labels.get("app.kubernetes.io/version").map(String::as_str);
+    let version = chart.or(common)?.trim_start_matches('v');
+    version.split_once('.')?.0.parse().ok().filter(|major| *major <= 9)
+}
+
 /// Returns the operator's container: one with its variables, else one with its name, else the
 /// first.
 fn operator_container(containers: &[Container]) -> Option<&Container> {
@@ -316,6 +333,29 @@ mod tests {
             ),
         ] {
             assert_eq!(Candidate::of(&deployment(&env)).unwrap().settings, want, "{env}");
+        }
+    }
+
+    #[test]
+    fn version_is_of_the_image_or_else_of_the_labels() {
+        let major = |image: &str, labels: Value| {
+            let mut object = deployment(&json!([]));
+            object.metadata.labels = serde_json::from_value(labels).unwrap();
+            let pod = object.spec.as_mut().unwrap().template.spec.as_mut().unwrap();
+            pod.containers[1].image = Some(image.to_owned());
+            Candidate::of(&object).unwrap().major
+        };
+        let chart = |chart: &str| json!({"helm.sh/chart": chart});
+        let digest = "ghcr.io/zalando/postgres-operator@sha256:00";
+        for (image, labels, want) in [
+            ("postgres-operator:v1.15.1", chart("postgres-operator-2.0.1"), Some(1)),
+            ("postgres-operator:v2.0.1@sha256:00", json!({}), Some(2)),
+            (digest, chart("postgres-operator-1.15.1"), Some(1)),
+            (digest, chart("platform-7.1.0"), None),
+            (digest, json!({"app.kubernetes.io/version": "v2.0.1"}), Some(2)),
+            ("postgres-operator:latest", json!({}), None),
+        ] {
+            assert_eq!(major(image, labels.clone()), want, "{image} {labels}");
         }
     }
 

@@ -139,7 +139,9 @@ fn report(pod: &Pod, name: &str, store: Store) -> Seen<Report> {
     let text = pod.metadata.annotations.as_ref().and_then(|all| all.get("status"));
     match text.map(|text| Report::of(text)) {
         // It reports to a place that the guard cannot read. That proves nothing about its state.
-        None if store == Store::Etcd => Seen::Unreadable(format!("{name} reports to etcd only")),
+        None if matches!(store, Store::Etcd | Store::Other) => {
+            Seen::Unreadable(format!("{name} reports to etcd only"))
+        }
         None => Seen::Absent,
         Some(Ok(report)) => Seen::Known(report),
         Some(Err(error)) => {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 /// The field manager of a client-go program that sets none: the name of its binary (client-go
@@ -68,6 +69,14 @@ impl<'a> Writers<'a> {
         foreign.into_iter().collect()
     }
 
+    /// Returns the time of the operator's last write of the template.
+    pub(super) fn written(&self) -> Option<Timestamp> {
+        let of_operator = self.entries.iter().filter(|(manager, entry)| {
+            self.operators.contains(manager) && field(entry, "/f:spec/f:template").is_some()
+        });
+        of_operator.filter_map(|(_, entry)| Some(entry.time.as_ref()?.0)).max()
+    }
+
     /// Returns the writer of `spec.replicas`, where the operator is not among its writers.
     pub(super) fn scaled_by(&self) -> Option<String> {
         let mut writers = self
@@ -130,6 +139,22 @@ mod tests {
             let object = set(json!({"metadata": {"managedFields": entries}}));
             assert_eq!(stateful_set(&object).scaled_by.as_deref(), want, "{name}");
         }
+    }
+
+    #[test]
+    fn last_write_of_the_template_is_the_operators() {
+        let entry = |manager: &str, time: &str, spec: Value| {
+            json!({"manager": manager, "operation": "Update", "time": time,
+                "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": spec}})
+        };
+        let template = || json!({"f:template": {}});
+        let object = set(json!({"metadata": {"managedFields": [
+            entry("postgres-operator", "2026-11-24T10:00:00Z", template()),
+            entry("kubectl", "2026-11-24T11:00:00Z", template()),
+            entry("postgres-operator", "2026-11-24T12:00:00Z", json!({"f:replicas": {}})),
+        ]}}));
+        let want = "2026-11-24T10:00:00Z".parse().unwrap();
+        assert_eq!(stateful_set(&object).written, Some(want));
     }
 
     #[test]

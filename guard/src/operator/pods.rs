@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::seen::Seen;
+
 /// The beginning of the names of the operator's backup jobs, before the cluster's name.
 const BACKUP_JOB_PREFIX: &str = "logical-backup-";
 
@@ -48,6 +50,13 @@ pub struct PodSettings {
     pub priority_class: Option<String>,
     /// The beginning of the name of a cluster's backup job.
     pub backup_job_prefix: String,
+    /// The ConfigMap with variables of every pod, as `NAME` or `NAMESPACE/NAME`.
+    pub environment_map: Option<String>,
+    /// The variables in it by which Patroni finds its store: their names, and whether each has a text.
+    /// `Absent` where the setting is unset.
+    pub environment: Seen<BTreeMap<String, bool>>,
+    /// The Secret with variables of every pod, in the namespace of the cluster.
+    pub environment_secret: Option<String>,
 }
 
 impl Default for PodSettings {
@@ -66,6 +75,9 @@ impl Default for PodSettings {
             scalyr: false,
             priority_class: None,
             backup_job_prefix: BACKUP_JOB_PREFIX.to_owned(),
+            environment_map: None,
+            environment: Seen::Absent,
+            environment_secret: None,
         }
     }
 }
@@ -129,6 +141,8 @@ impl PodSettings {
             priority_class: text("pod_priority_class_name"),
             backup_job_prefix: text("logical_backup_job_prefix")
                 .unwrap_or(default.backup_job_prefix),
+            environment_map: text("pod_environment_configmap"),
+            environment_secret: text("pod_environment_secret"),
             ..Self::default()
         }
     }

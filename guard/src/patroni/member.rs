@@ -1,6 +1,6 @@
 //! The reports of one member: its pod's annotation, and its answer over REST.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -242,7 +242,7 @@ pub struct Answer {
     /// Its timeline, where PostgreSQL runs.
     pub timeline: Option<u64>,
     /// `server_version`, such as 150004.
-    pub server_version: Option<u64>,
+    pub server_version: Option<u32>,
     /// Leader: flushed WAL position, in bytes.
     pub location: Option<u64>,
     /// Replica: received position, in bytes. Patroni before 4.1, and any with PostgreSQL before 13,
@@ -259,8 +259,12 @@ pub struct Answer {
     pub replication: Vec<Sender>,
     /// Patroni is in maintenance mode.
     pub paused: bool,
-    /// Patroni sees no leader.
-    pub cluster_unlocked: bool,
+    /// The last time at which Patroni reached its store, in seconds of its own clock; 1 for never.
+    /// `None` before Patroni 2.1.3, which does not report it.
+    pub dcs_last_seen: Option<NonZeroU32>,
+    /// It needs a watchdog and has none: Patroni will not let it take over (`failover_limitation`,
+    /// patroni/ha.py).
+    pub watchdog_failed: bool,
     /// Its tags.
     pub tags: Tags,
     /// A restart is pending.
@@ -303,7 +307,7 @@ impl Answer {
             state: State::of(state),
             role: Role::of(body["role"].as_str().unwrap_or("")),
             timeline: body["timeline"].as_u64(),
-            server_version: body["server_version"].as_u64(),
+            server_version: body["server_version"].as_u64().and_then(|it| it.try_into().ok()),
             location,
             received: xlog["received_location"].as_u64(),
             replayed: xlog["replayed_location"].as_u64(),
@@ -320,7 +324,10 @@ impl Answer {
                 })
                 .collect(),
             paused: truthy(&body["pause"]),
-            cluster_unlocked: truthy(&body["cluster_unlocked"]),
+            dcs_last_seen: body["dcs_last_seen"]
+                .as_u64()
+                .and_then(|seconds| NonZeroU32::new(u32::try_from(seconds.max(1)).ok()?)),
+            watchdog_failed: truthy(&body["watchdog_failed"]),
             tags: Tags::of(&body["tags"], body["patroni"]["version"].as_str()),
             pending_restart: truthy(&body["pending_restart"]),
             version: body["patroni"]["version"].as_str().map(str::to_owned),
@@ -328,6 +335,11 @@ impl Answer {
                 .as_str()
                 .and_then(|identifier| identifier.parse().ok()),
         })
+    }
+
+    /// Returns whether this Patroni reports `replication_state` (3.0.4 and later).
+    pub fn tells_replication_state(&self) -> bool {
+        tells_replication_state(self.version.as_deref())
     }
 
     /// Returns whether it streams, or its Patroni is too old (before 3.0.4) to report it.

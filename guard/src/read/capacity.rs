@@ -32,6 +32,8 @@ pub(super) struct Needed {
     pub(super) nodes: bool,
     /// The disruption budgets.
     pub(super) disruption_budgets: bool,
+    /// Patroni's objects of both kinds: where no member may run, the store may have moved unseen.
+    pub(super) both_stores: bool,
 }
 
 impl Needed {
@@ -50,6 +52,7 @@ impl Needed {
             backup: (needed.contains(Read::Backup) && whole) || around,
             nodes: (needed.contains(Read::Nodes) || around) && whole,
             disruption_budgets: (budgets || around || everything) && whole,
+            both_stores: change.old.as_ref().is_none_or(|old| old.instances.unwrap_or(0) == 0),
         }
     }
 }

@@ -22,7 +22,7 @@ mod settings;
 pub use known::{KnownOperators, Source};
 
 use candidates::{candidates, listed_accounts, only_candidate};
-use settings::{Starts, complete};
+use settings::{Starts, complete, with_environment};
 
 /// The source of operators.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -154,18 +154,24 @@ pub(super) async fn operator(
     operators: &Operators,
     cluster: &Postgresql,
 ) -> Seen<Operator> {
-    if let Operators::Known(known) = operators {
-        return match known.found(objects).await {
+    let owner = if let Operators::Known(known) = operators {
+        match known.found(objects).await {
             Ok(found) => found.owner(operators, cluster),
             Err(why) => Seen::Unreadable(why),
-        };
-    }
-    match candidates(objects, operators).await {
-        Ok(deployments) => {
-            let found = Found::of(objects, &deployments, Some(cluster), None).await;
-            found.owner(operators, cluster)
         }
-        Err(why) => Seen::Unreadable(why),
+    } else {
+        match candidates(objects, operators).await {
+            Ok(deployments) => Found::of(objects, &deployments, Some(cluster), None)
+                .await
+                .owner(operators, cluster),
+            Err(why) => Seen::Unreadable(why),
+        }
+    };
+    match owner {
+        Seen::Known(owner) => {
+            Seen::Known(with_environment(objects, owner, &cluster.namespace).await)
+        }
+        unknown @ (Seen::Absent | Seen::Unreadable(_)) => unknown,
     }
 }
 

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Endpoints};
 use kube::core::{PartialObjectMeta, Resource};
 use serde::de::DeserializeOwned;
 
-use crate::facts::Seen;
+use crate::facts::{Elsewhere, Seen};
 use crate::object_ref::{Kind, ObjectRef};
 use crate::objects;
 use crate::objects::{Layout, spell};
@@ -25,6 +25,7 @@ pub(super) struct Shared {
     pub(super) sync: Seen<SyncState>,
     pub(super) last_leader: Seen<String>,
     pub(super) initialize: Seen<String>,
+    pub(super) elsewhere: Seen<Elsewhere>,
 }
 
 impl Shared {
@@ -36,7 +37,32 @@ impl Shared {
             sync: Seen::Unreadable(why.to_owned()),
             last_leader: Seen::Unreadable(why.to_owned()),
             initialize: Seen::Unreadable(why.to_owned()),
+            elsewhere: Seen::Absent,
         }
+    }
+}
+
+impl Shared {
+    /// Returns what is left of the cluster here, in `store`.
+    fn left(self, store: Store) -> Seen<Elsewhere> {
+        let unreadable =
+            [self.leader.unreadable(), self.initialize.unreadable(), self.last_leader.unreadable()];
+        if let Some(why) = unreadable.into_iter().flatten().next() {
+            return Seen::Unreadable(why.to_owned());
+        }
+        let lock = self.leader.known();
+        let left = Elsewhere {
+            store,
+            initialize: self.initialize.known().cloned(),
+            last_leader: lock
+                .and_then(|lock| lock.holder.clone())
+                .or_else(|| self.last_leader.known().cloned()),
+            renewed: lock.and_then(|lock| lock.renewed),
+        };
+        if left.initialize.is_none() && left.last_leader.is_none() {
+            return Seen::Absent;
+        }
+        Seen::Known(left)
     }
 }
 
@@ -52,12 +78,35 @@ pub(super) async fn shared(
     match &layout.store {
         Store::ConfigMaps => place.in_config_maps().await,
         Store::Endpoints => place.in_endpoints().await,
-        Store::Etcd => Shared::unreadable(IN_ETCD),
+        Store::Etcd | Store::Other => Shared::unreadable(IN_ETCD),
         Store::Unknown => {
             let (maps, endpoints) = futures::join!(place.in_config_maps(), place.in_endpoints());
             fresher(maps, endpoints)
         }
     }
+}
+
+/// Reads the same, and also what is left in the other kind of object, for a cluster of which no member
+/// may run: the store may have moved while it slept.
+pub(super) async fn shared_of_both(
+    objects: &Objects,
+    namespace: &str,
+    cluster: &str,
+    layout: &Layout,
+) -> Shared {
+    let other = match layout.store {
+        Store::ConfigMaps => Store::Endpoints,
+        Store::Endpoints => Store::ConfigMaps,
+        Store::Etcd | Store::Other | Store::Unknown => {
+            return shared(objects, namespace, cluster, layout).await;
+        }
+    };
+    let there = Layout { store: other, ..layout.clone() };
+    let (here, there) = futures::join!(
+        shared(objects, namespace, cluster, layout),
+        shared(objects, namespace, cluster, &there)
+    );
+    Shared { elsewhere: there.left(other), ..here }
 }
 
 /// Reads the leader lock of `cluster` alone from its `store`.
@@ -73,7 +122,7 @@ pub(super) async fn leader(
     match store {
         Store::ConfigMaps => by_map.await,
         Store::Endpoints => by_endpoints.await,
-        Store::Etcd => Seen::Unreadable(IN_ETCD.to_owned()),
+        Store::Etcd | Store::Other => Seen::Unreadable(IN_ETCD.to_owned()),
         Store::Unknown => {
             let (by_map, by_endpoints) = futures::join!(by_map, by_endpoints);
             fresher_lock(by_map, by_endpoints)
@@ -164,6 +213,7 @@ impl Place<'_> {
             leader: lock.map(|it| LeaderLock::of(ObjectRef::new(kind, leader), &it)),
             failover: failover.and_then(|it| objects::failover(&it)),
             sync: sync.and_then(|it| objects::sync(&it)),
+            elsewhere: Seen::Absent,
         }
     }
 

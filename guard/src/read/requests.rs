@@ -171,7 +171,8 @@ async fn each_kind_of_change_reads_only_what_its_rules_need() {
         ("to zero", change(5, 0), (9, 5, 5)),
         ("the same count", same, (8, 0, 0)),
         ("a switch of the limits", lifted, (10, 5, 0)),
-        ("a new cluster over an old one", created, (10, 0, 0)),
+        ("from zero", change(0, 5), (12, 0, 0)),
+        ("a new cluster over an old one", created, (12, 0, 0)),
     ] {
         let cost = cost(&there, &answering(5), change).await;
         assert_eq!(cost, want, "{name}");

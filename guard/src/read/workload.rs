@@ -63,7 +63,7 @@ pub(super) async fn workload(
     };
     let known = async {
         let set = objects.get::<StatefulSet>(Some(namespace), name).await;
-        let layout = layout_of(&set, name, operator).await;
+        let layout = layout_of(&set, cluster, operator).await;
         Arc::new((set, layout))
     };
     let known = known.boxed().shared();
@@ -79,13 +79,20 @@ pub(super) async fn workload(
     let patroni = async {
         // The store is guessed only where something says which it is.
         let says = guess.store != Store::Unknown;
-        let early = says.then(|| patroni::shared(objects, namespace, name, guess).boxed());
+        let read = async |layout: &Layout| {
+            if needed.both_stores {
+                patroni::shared_of_both(objects, namespace, name, layout).boxed().await
+            } else {
+                patroni::shared(objects, namespace, name, layout).boxed().await
+            }
+        };
+        let early = says.then(|| read(guess).boxed());
         let (early, known) = futures::join!(OptionFuture::from(early), known.clone());
         let (_, layout) = &*known;
         let right = (&layout.selector, layout.store) == (&guess.selector, guess.store);
         match early.filter(|_| right) {
             Some(shared) => shared,
-            None => patroni::shared(objects, namespace, name, layout).boxed().await,
+            None => read(layout).boxed().await,
         }
     };
     let bare =
@@ -127,16 +134,18 @@ pub(super) async fn workload(
 /// Returns the layout of the cluster, by its StatefulSet or else by the operator's settings.
 async fn layout_of(
     set: &Seen<StatefulSet>,
-    name: &str,
+    cluster: &Postgresql,
     operator: impl Future<Output = Seen<Operator>>,
 ) -> Layout {
+    let name = cluster.name.as_str();
     if let Seen::Known(set) = set {
         return Layout::of(set, name);
     }
     let operator = operator.await;
     let settings = operator.known().map(|operator| operator.settings.clone());
     let layout = Layout::by_settings(name, &settings.unwrap_or_default());
-    let store = operator.known().and_then(Operator::store);
+    let stores = operator.known().map(|operator| operator.stores(&cluster.spec, None));
+    let store = stores.and_then(|stores| stores.only());
     Layout { store: store.unwrap_or(layout.store), ..layout }
 }
 
@@ -201,9 +210,12 @@ pub(super) async fn silent_members_nodes(objects: &Objects, members: &mut [Membe
 mod tests {
     use serde_json::{Value, json};
 
-    use crate::facts::{Draining, Facts};
+    use crate::facts::{Draining, Facts, Seen};
+    use crate::patroni::Store;
+    use crate::policy::Policies;
     use crate::read::AskWhom;
-    use crate::read::testing::{Members, SET, World, change, core, world};
+    use crate::read::testing::{Members, OPERATOR, SET, SETTINGS, World, change, core, world};
+    use crate::rules::evaluate;
 
     async fn read(world: &World) -> Facts {
         world.reader(&Members::healthy()).facts(change(3, 2), AskWhom::AsNeeded).await
@@ -217,6 +229,40 @@ mod tests {
         let facts = read(&world("endpoints").edit(&claim, bare)).await;
         let ordinals = facts.claims.known().unwrap().iter().map(|claim| claim.ordinal);
         assert_eq!(ordinals.collect::<Vec<_>>(), [0, 1, 2]);
+    }
+
+    /// Asleep under operator 1.15 with its state in Endpoints; operator 2.0 has written its own store
+    /// into the template since.
+    #[tokio::test(start_paused = true)]
+    async fn state_in_the_store_that_a_sleeping_cluster_left_is_read_and_refuses_its_start() {
+        let mut there = world("endpoints")
+            .edit(SET, |set| {
+                set["spec"]["replicas"] = json!(0);
+                set["status"]["replicas"] = json!(0);
+                let env = &mut set["spec"]["template"]["spec"]["containers"][0]["env"];
+                let more = json!({"name": "KUBERNETES_USE_CONFIGMAPS", "value": "true"});
+                env.as_array_mut().unwrap().push(more);
+            })
+            .edit(OPERATOR, |it| {
+                it["spec"]["template"]["spec"]["containers"][0]["image"] =
+                    json!("ghcr.io/zalando/postgres-operator:v2.0.1");
+            })
+            .edit(SETTINGS, |it| it["data"]["min_instances"] = json!("-1"));
+        for ordinal in 0..3 {
+            there = there.without(&core("pods", &format!("acid-a-{ordinal}")));
+        }
+        let from_zero = |world: &World| {
+            let reader = world.reader(&Members::healthy());
+            async move { reader.facts(change(0, 3), AskWhom::AsNeeded).await }
+        };
+        let facts = from_zero(&there).await;
+        let left = facts.elsewhere.known().unwrap();
+        assert_eq!(left.store, Store::Endpoints);
+        assert_eq!(left.last_leader.as_deref(), Some("acid-a-0"));
+        let verdict = evaluate(&facts, &Policies::default());
+        assert!(verdict.denials().any(|it| it.rule == "dcs-store-changing"), "{verdict:?}");
+        let running = read(&world("endpoints")).await;
+        assert_eq!(running.elsewhere, Seen::Absent, "it is not asked for while members run");
     }
 
     /// The marks of the members' own nodes, and the images of pods, are read for a

@@ -231,8 +231,8 @@ fn next(
 /// policy on trial refuses nothing.
 fn this_once(facts: &Assessment<'_>, rule: RuleId, mode: Mode, next: String) -> Remedy {
     let remedy = Remedy::note(next);
-    // The field is an int32: no override can name a higher count.
-    if mode != Mode::Enforce || facts.requested() > i64::from(i32::MAX) {
+    // The field is an int32: no override can name a higher count, or one below 0.
+    if mode != Mode::Enforce || !(0..=i64::from(i32::MAX)).contains(&facts.requested()) {
         return remedy;
     }
     let count = facts.requested().to_string();

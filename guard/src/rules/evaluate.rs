@@ -31,7 +31,7 @@ fn past_unreadable(verdict: &mut Verdict, facts: &Facts) {
         && facts.all_members().iter().any(|member| member.rest_port().is_err());
     let note = match store {
         _ if facts.change.old.is_none() => return,
-        Some(Store::Etcd) => "Patroni keeps its state in etcd, which is not read",
+        Some(Store::Etcd | Store::Other) => "Patroni keeps its state in etcd, which is not read",
         _ if hidden => "Patroni answers over TLS only, which cannot be verified",
         _ => return,
     };

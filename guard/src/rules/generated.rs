@@ -20,6 +20,7 @@ use crate::rules::testing::{Situation, healthy, member, now};
 
 mod mishaps;
 mod policies;
+mod stores;
 mod surroundings;
 
 pub(super) use mishaps::{Hidden, Worse, hidden, hide, worse, worsen};
@@ -339,8 +340,16 @@ fn cluster(counts: impl Strategy<Value = (i64, i64, i64)>) -> impl Strategy<Valu
             facts
         },
     );
-    (cluster, surroundings::surroundings())
-        .prop_map(|(facts, surroundings)| surroundings.around(facts))
+    (cluster, surroundings::surroundings(), stores::stores(), stores::losses()).prop_map(
+        |(facts, surroundings, stores, losses)| {
+            let mut facts = surroundings.around(facts);
+            losses.befall(&mut facts);
+            if let Some(stores) = stores {
+                stores.befall(&mut facts);
+            }
+            facts
+        },
+    )
 }
 
 /// The work of other actors on the cluster, and the places of its members.

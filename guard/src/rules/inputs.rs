@@ -29,8 +29,8 @@ pub(super) use members::{
     sources, sync_tags, tags, zones,
 };
 pub(super) use patroni::{
-    failover, initialize, lag, last_leader, leader, lock, logical_slots, pause, senders,
-    sync_standbys, synchrony,
+    elsewhere, failover, initialize, lag, last_leader, leader, lock, logical_slots, pause, senders,
+    sync_names, sync_standbys, synchrony,
 };
 pub(super) use policies::{backup_age, freezes, max, max_lag, min, steps, windows, zero};
 pub(super) use room::{

@@ -305,7 +305,7 @@ fn begins(facts: &Assessment<'_>, members: &[Member]) -> Result<Option<Finding>,
     let Some(runs) = answer.server_version else {
         return Err(format!("{printed}: {} does not say it", leader.name));
     };
-    if runs / 10_000 >= declared {
+    if u64::from(runs / 10_000) >= declared {
         return Ok(None);
     }
     let finding = about(facts, "is about to be upgraded")

@@ -33,7 +33,7 @@ pub enum Read {
     Claims,
     /// The last leader by Patroni's history.
     LastLeader,
-    /// The system identifier that Patroni keeps.
+    /// The system identifier that Patroni keeps, and what is left in the store that it left.
     Initialize,
     /// The template of every member.
     Template,
@@ -224,7 +224,10 @@ impl Facts {
             Read::Sync => self.sync = unread(why),
             Read::Claims => self.claims = unread(why),
             Read::LastLeader => self.last_leader = unread(why),
-            Read::Initialize => self.initialize = unread(why),
+            Read::Initialize => {
+                self.initialize = unread(why);
+                self.elsewhere = unread(why);
+            }
             Read::Template => self.capacity.template = unread(why),
             Read::Quotas => withheld(&mut self.capacity.quotas, why),
             Read::LimitRanges => withheld(&mut self.capacity.limit_ranges, why),

@@ -6,12 +6,13 @@ use crate::assessment::Assessment;
 use crate::change::Direction;
 use crate::evidence::Evidence;
 use crate::facts::{Facts, Seen};
-use crate::patroni::logical;
+use crate::patroni::{logical, slot_of};
 use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, DOWN, REWRITTEN, UP};
 use crate::rules::reads::{self, Read};
+use crate::rules::synchronous::parameter;
 use crate::rules::{Kind, NAMED, Rule, down, inputs, members_unseen, pgscale, unread};
 use crate::verdict::{Finding, Outcome};
 
@@ -32,7 +33,8 @@ delivered 100 of 100.
 Signals: logical slots (with `database` and `plugin`) under `slots`, `permanent_slots` or
 `permanent_replication_slots` of Patroni's dynamic configuration, and under `spec.patroni.slots` of the
 manifest. A standby cluster has none, and neither has one with `use_slots: false`. A member tagged nofailover
-never gets them.
+never gets them. Slots of removed members in `synchronized_standby_slots` (PostgreSQL 17) of both: logical
+replication waits for those for ever.
 
 Blind spots: only SQL shows which member holds which slot, and the webhook asks none. Slots that were made by
 hand and stand in neither place are not seen here; they go with the leader in any case.
@@ -56,6 +58,13 @@ patroni/postgresql/slots.py; _get_permanent_slots, patroni/dcs/__init__.py.",
 };
 
 fn logical_slots(facts: &Assessment<'_>, _: &Policies) -> Outcome {
+    let outcome = leader_goes(facts);
+    let waited = facts.direction() == Direction::Down && outcome == Outcome::Pass;
+    waited.then(|| waited_for(facts)).flatten().map_or(outcome, Outcome::Found)
+}
+
+/// Judges that the leader goes, with the slots that it has.
+fn leader_goes(facts: &Assessment<'_>) -> Outcome {
     let grows = facts.direction() != Direction::Down;
     if facts.leader.unreadable().is_some() || facts.members.known().is_none() {
         // Growth deletes no leader that is not seen to be left out.
@@ -103,6 +112,34 @@ fn logical_slots(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     Outcome::Found(finding.remedy(Remedy::to(why, moving)))
 }
 
+/// The parameter with the physical slots that logical senders wait for, since PostgreSQL 17.
+const WAITED_FOR: &str = "synchronized_standby_slots";
+
+/// Returns the finding that logical senders wait for the slot of a removed member.
+///
+/// Then no consumer of a failover slot gets a change any more (`StandbySlotsHaveCaughtup`,
+/// src/backend/replication/slot.c of PostgreSQL).
+fn waited_for(facts: &Facts) -> Option<Finding> {
+    // The lock says in which kind of object the configuration is.
+    facts.leader.known()?;
+    let gone = |slot: &str| {
+        let slot = slot.trim().trim_matches('"');
+        let prefix = format!("{}_", slot_of(&facts.change.new.name));
+        let ordinal = slot.strip_prefix(&prefix).and_then(|it| it.parse::<i64>().ok());
+        ordinal.is_some_and(|ordinal| ordinal >= facts.to())
+    };
+    let (source, field, text) =
+        parameter(facts, WAITED_FOR).into_iter().find(|(_, _, text)| text.split(',').any(gone))?;
+    let names: Vec<&str> = text.split(',').filter(|slot| gone(slot)).map(str::trim).collect();
+    let message = format!(
+        "logical replication waits for the slots of members that go ({}): no consumer of a failover slot would get a \
+         change",
+        names.join(", ")
+    );
+    let finding = Finding::warn(LOGICAL_SLOTS.id, message).because(source, &field, &text);
+    Some(finding.remedy(format!("take them out of {WAITED_FOR} first")))
+}
+
 /// Returns the names of the logical slots that Patroni keeps, or is to keep by the manifest.
 fn slots(facts: &Facts) -> BTreeSet<String> {
     let mut all: BTreeSet<String> = BTreeSet::new();
@@ -127,7 +164,9 @@ pub(super) fn declared_slots(facts: &Facts) -> Vec<Evidence> {
         Seen::Absent => BTreeSet::new(),
         Seen::Unreadable(why) => return vec![Evidence::unreadable(source, why)],
     };
-    let mut all: Vec<Evidence> = Vec::new();
+    let waited = parameter(facts, WAITED_FOR).into_iter();
+    let mut all: Vec<Evidence> =
+        waited.map(|(source, field, text)| Evidence::new(source, &field, text)).collect();
     for name in slots(facts) {
         if live.contains(name.as_str()) {
             all.push(Evidence::new(source.clone(), &format!("slots.{name}"), "logical"));
@@ -178,6 +217,10 @@ mod tests {
         let absent = |mut facts: Facts| {
             facts.configuration = Seen::Absent;
             facts
+        };
+        let waits = |facts: Facts, slots: &str| {
+            let parameters = json!({"synchronized_standby_slots": slots});
+            configured(facts, &json!({"postgresql": {"parameters": parameters}}))
         };
         let followed = |facts: Facts| {
             configured(facts, &json!({"slots": {"cdc": slot()}, "standby_cluster": {"host": "h"}}))
@@ -231,8 +274,20 @@ mod tests {
                     Want::NotApplicable,
                 ),
                 ("to zero", cdc(led_by_the_last(0)), Want::NotApplicable),
+                ("senders wait for a slot that goes", waits(healthy(5, 3), "acid_a_4"), Want::Warn),
+                (
+                    "senders wait for a slot that stays",
+                    waits(healthy(5, 3), "acid_a_2"),
+                    Want::Pass,
+                ),
+                ("senders wait for another's slot", waits(healthy(5, 3), "acid_b_4"), Want::Pass),
             ],
         );
+        insta::assert_snapshot!(text("logical-slots", &waits(healthy(5, 3), "acid_a_1, acid_a_4")), @"
+        logical-slots: logical replication waits for the slots of members that go (acid_a_4): no consumer of a failover slot would get a change
+          configmap/acid-a-config: postgresql.parameters.synchronized_standby_slots: acid_a_1, acid_a_4
+          Try: take them out of synchronized_standby_slots first
+        ");
         insta::assert_snapshot!(text("logical-slots", &cdc(led_by_the_last(3))), @"
         logical-slots: acid-a-4 leads and would be deleted: changes of logical slots that the next leader lacks are lost (cdc)
           configmap/acid-a-config: slots.cdc: logical

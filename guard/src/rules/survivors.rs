@@ -203,10 +203,38 @@ fn missing(facts: &Assessment<'_>) -> impl Iterator<Item = Evidence> {
     reason = "a table is a test"
 )]
 mod tests {
+    use std::num::NonZeroU32;
+
     use crate::facts::Facts;
     use crate::facts::{Live, Seen};
-    use crate::patroni::Role;
-    use crate::rules::testing::{Want, healthy, table, text};
+    use crate::patroni::{Role, Sender};
+    use crate::rules::testing::{Want, healthy, now, table, text};
+
+    /// Returns five members of an old Patroni, of which two stay, and whose leader lists these.
+    fn old_patroni(fed: &[&str]) -> Facts {
+        let sender = |name: &&str| Sender {
+            name: (*name).to_owned(),
+            state: "streaming".to_owned(),
+            sync_state: "async".to_owned(),
+        };
+        let facts = (0..5).fold(healthy(5, 2), |facts, ordinal| {
+            facts.with_answer(ordinal, |answer| {
+                answer.replication_state = None;
+                answer.version = Some("2.1.4".into());
+            })
+        });
+        facts.with_answer(0, |leader| leader.replication = fed.iter().map(sender).collect())
+    }
+
+    /// Returns the cluster of which some members' Patroni reached the store an hour ago.
+    fn without_store(facts: Facts, lost: &[i64]) -> Facts {
+        let ordinals: Vec<i64> = facts.all_members().iter().map(|it| it.ordinal).collect();
+        ordinals.into_iter().fold(facts, |facts, it| {
+            let ago = if lost.contains(&it) { 3600 } else { 10 * (it % 2) };
+            let seen = (now().as_second() - ago).try_into().unwrap();
+            facts.with_answer(it, |answer| answer.dcs_last_seen = NonZeroU32::new(seen))
+        })
+    }
 
     pub(super) fn too_few_healthy_survivors() {
         let late = |allowed| {
@@ -300,12 +328,36 @@ mod tests {
                     Want::Deny,
                 ),
                 (
-                    "an old Patroni says nothing of replication",
-                    healthy(5, 2).with_answer(1, |answer| {
-                        answer.replication_state = None;
-                        answer.version = Some("2.1.4".into());
+                    "an old Patroni says nothing of replication, and the leader feeds it",
+                    old_patroni(&["acid-a-1"]),
+                    Want::Pass,
+                ),
+                (
+                    "an old Patroni, and the leader feeds only one that goes",
+                    old_patroni(&["acid-a-3"]),
+                    Want::Deny,
+                ),
+                ("an old Patroni, and the leader feeds no member", old_patroni(&[]), Want::Deny),
+                (
+                    "an old Patroni that replicates from another member",
+                    old_patroni(&["acid-a-2"]).with_answer(1, |answer| {
+                        answer.tags.replicate_from = Some("acid-a-2".into());
                     }),
                     Want::Pass,
+                ),
+                ("a survivor lost the store", without_store(healthy(5, 2), &[1]), Want::Deny),
+                (
+                    "a survivor that has just lost the store",
+                    healthy(5, 2).with_answer(1, |answer| {
+                        answer.dcs_last_seen =
+                            NonZeroU32::new((now().as_second() - 35).try_into().unwrap());
+                    }),
+                    Want::Pass,
+                ),
+                (
+                    "a survivor whose watchdog failed",
+                    healthy(5, 2).with_answer(1, |answer| answer.watchdog_failed = true),
+                    Want::Deny,
                 ),
                 (
                     "a survivor lost its receiver, and nobody writes",

@@ -6,10 +6,14 @@ use crate::patroni::{Configuration, Synchronous, Tags};
 use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
-use crate::rules::applies::{Applies, CREATE, DOWN, UP};
+use crate::rules::applies::{Applies, CREATE, DOWN, EXISTING, UP};
 use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, Rule, inputs, last_word, members_unseen, set_to, still_down, unread};
 use crate::verdict::{Finding, Outcome, Severity};
+
+mod names;
+
+pub(super) use names::{looked_at as names_looked_at, parameter};
 
 pub(super) const SYNC_STANDBYS_CONDEMNED: Rule = Rule {
     id: RuleId::SYNC_STANDBYS_CONDEMNED,
@@ -173,8 +177,13 @@ fn keep_one(facts: &Assessment<'_>, tagged: bool) -> Remedy {
 
 pub(super) const STRICT_SYNC_FLOOR: Rule = Rule {
     id: RuleId::STRICT_SYNC_FLOOR,
-    title: "one instance cannot commit in strict synchronous mode",
-    applies: Applies::on(&[DOWN.to_exactly(1), UP.to_exactly(1), CREATE.to_exactly(1)]),
+    title: "every commit would wait for a standby that is not there",
+    applies: Applies::on(&[
+        DOWN.to_at_least(1),
+        UP.to_exactly(1),
+        EXISTING.after_zero().to_at_least(1),
+        CREATE.to_at_least(1),
+    ]),
     default: "deny",
     kind: Kind::Live,
     page: "\
@@ -182,19 +191,40 @@ With synchronous_mode_strict every commit waits for a synchronous standby, also 
 cluster of one has none: every commit hangs until another member has joined. Standby clusters commit nothing
 of their own and are left out. No repair excuses it.
 
+The same holds where synchronous_mode is off and `synchronous_standby_names` of `postgresql.parameters` is set
+by hand: Patroni gives it to PostgreSQL as it is. Denied where fewer standbys that it names would be kept than
+it asks for, unless there are too few now. Members count by their names; another receiver counts while the
+leader lists it. With synchronous_commit off or local no commit waits.
+
 Signals: `synchronous_mode` and `synchronous_mode_strict` in the dynamic configuration (annotation `config` of
 `<cluster>-config`), which is what the cluster runs by, and in `spec.patroni` of the manifest, which it will:
 with any update of the cluster the operator writes both modes of the manifest into the configuration
 (configuration-drift). A mode that is off by hand and on in the manifest counts as on.
+`synchronous_standby_names` and `synchronous_commit` of both; the leader's list of receivers.
 
-Blind spots: a configuration that is changed after the reading.
+Blind spots: a configuration that is changed after the reading; a session or a role with its own
+synchronous_commit; ALTER SYSTEM.
 
-Way out: keep two instances, or switch synchronous_mode_strict off first.
+Way out: keep the standbys that commits wait for, or switch synchronous_mode_strict off or empty
+synchronous_standby_names first.
 
-Upstream: process_sync_replication, patroni/ha.py; is_synchronous_mode_strict, patroni/global_config.py;
-checkAndSetGlobalPostgreSQLConfiguration, pkg/cluster/sync.go.",
-    reads: &[inputs::count, inputs::synchrony, inputs::declared_synchrony],
-    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Leader, Read::Configuration]),
+Upstream: process_sync_replication and disable_synchronous_replication, patroni/ha.py;
+is_synchronous_mode_strict, patroni/global_config.py; checkAndSetGlobalPostgreSQLConfiguration,
+pkg/cluster/sync.go.",
+    reads: &[
+        inputs::count,
+        inputs::synchrony,
+        inputs::declared_synchrony,
+        inputs::sync_names,
+        inputs::leader,
+    ],
+    needs: reads::COUNT.and(&[
+        Read::StatefulSet,
+        Read::Pods,
+        Read::Answers,
+        Read::Leader,
+        Read::Configuration,
+    ]),
     check: strict_sync_floor,
     #[cfg(any(test, feature = "testing"))]
     table: tests::strict_sync_floor,
@@ -207,6 +237,12 @@ fn strict_sync_floor(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     if cluster.is_standby() || configuration.is_some_and(|config| config.standby_cluster) {
         return Outcome::Pass;
     }
+    if let Some(finding) = names::missing(facts) {
+        return Outcome::Found(finding.unexcused());
+    }
+    if facts.to() != 1 {
+        return configured(facts);
+    }
     let declared = ["synchronous_mode", "synchronous_mode_strict"].iter().all(|key| {
         cluster.spec.pointer(&format!("/patroni/{key}")).and_then(serde_json::Value::as_bool)
             == Some(true)
@@ -214,14 +250,7 @@ fn strict_sync_floor(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let runs = configuration
         .is_some_and(|config| config.synchronous_strict && config.synchrony() != Synchronous::Off);
     if !declared && !runs {
-        // A cluster that is created, or never ran, has nothing but its manifest.
-        return match &facts.configuration {
-            Seen::Known(_) => Outcome::Pass,
-            Seen::Absent | Seen::Unreadable(_) if created => Outcome::Pass,
-            Seen::Absent if facts.from() == Some(0) => Outcome::Pass,
-            Seen::Absent => Outcome::Unknown("Patroni's configuration is not there".to_owned()),
-            Seen::Unreadable(why) => unread("Patroni's configuration", why),
-        };
+        return configured(facts);
     }
     let mut finding = Finding::deny(
         STRICT_SYNC_FLOOR.id,
@@ -244,6 +273,19 @@ fn strict_sync_floor(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     };
     let finding = finding.remedy(Remedy::note(or).and(set_to(facts, "or keep 2", 2)));
     Outcome::Found(finding.unexcused())
+}
+
+/// Returns the outcome where nothing was found in what is known of the configuration.
+fn configured(facts: &Assessment<'_>) -> Outcome {
+    // A cluster that is created, or never ran, has nothing but its manifest.
+    let created = facts.change.old.is_none();
+    match &facts.configuration {
+        Seen::Known(_) => Outcome::Pass,
+        Seen::Absent | Seen::Unreadable(_) if created => Outcome::Pass,
+        Seen::Absent if facts.from() == Some(0) => Outcome::Pass,
+        Seen::Absent => Outcome::Unknown("Patroni's configuration is not there".to_owned()),
+        Seen::Unreadable(why) => unread("Patroni's configuration", why),
+    }
 }
 
 pub(super) const SYNC_COUNT_FLOOR: Rule = Rule {

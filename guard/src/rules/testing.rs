@@ -47,6 +47,7 @@ pub fn healthy(from: i64, to: i64) -> Facts {
             available: Some(true),
             stale_settings: Some(false),
             watched_namespace: None,
+            started: Some(now() - SignedDuration::from_hours(24)),
         }),
         operator_before: None,
         stateful_set: Seen::Known(StatefulSet {
@@ -68,6 +69,7 @@ pub fn healthy(from: i64, to: i64) -> Facts {
         claims: Seen::Known(Vec::new()),
         last_leader: Seen::Absent,
         initialize: Seen::Known("7401122334455667788".into()),
+        elsewhere: Seen::Absent,
         capacity: Box::new(Capacity {
             template: Seen::Known(Template::default()),
             quotas: Some(Seen::Known(Vec::new())),

@@ -86,7 +86,7 @@ fn upgrade_pending(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let Some(runs) = answer.server_version else {
         return silent(format!("{} does not say its version", leader.name));
     };
-    if runs / 10_000 >= wanted {
+    if u64::from(runs / 10_000) >= wanted {
         return Outcome::Pass;
     }
     let mut finding = Finding::warn(

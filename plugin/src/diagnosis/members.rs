@@ -234,7 +234,8 @@ fn weight(problem: &Problem) -> u8 {
         Problem::ReplayPaused => 7,
         Problem::ReplayBehind { .. } => 8,
         Problem::Silent(_) => 9,
-        Problem::NoFailover => 10,
+        Problem::StoreUnreached(_) => 10,
+        Problem::NoFailover | Problem::WatchdogFailed => 11,
     }
 }
 
@@ -282,12 +283,18 @@ fn replication(clues: &Clues<'_>, member: &Member, problem: &Problem) -> (Rank, 
             format!("{name} does not answer"),
             clues.exec(name, &["curl", "-s", "localhost:8008/patroni"]),
         ),
+        Problem::StoreUnreached(seconds) => (
+            Rank::Replication,
+            format!("Patroni of {name} has not reached its store for {seconds}s"),
+            logs(clues, member),
+        ),
         Problem::Missing
         | Problem::NodeNotReady(_)
         | Problem::NoFailover
         | Problem::PodNotRunning(_)
         | Problem::Rebuilding(_)
-        | Problem::Terminating => {
+        | Problem::Terminating
+        | Problem::WatchdogFailed => {
             (Rank::Unknown, format!("{name} is not healthy"), logs(clues, member))
         }
     };

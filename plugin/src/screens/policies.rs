@@ -127,8 +127,8 @@ async fn rules() {
     logical-slots               the leader goes, and the next one may lack its
                                 logical replication slots
     sync-standbys-condemned     every synchronous standby would be deleted
-    strict-sync-floor           one instance cannot commit in strict synchronous
-                                mode
+    strict-sync-floor           every commit would wait for a standby that is not
+                                there
     sync-count-floor            fewer standbys would be kept than
                                 synchronous_node_count asks for
     no-standby-left             one instance is left: nothing to fail over to
@@ -205,7 +205,7 @@ async fn rules() {
     survivor-unhealthy          a kept member is not healthy
     logical-slots               the leader goes, and the next one may lack its logical replication slots
     sync-standbys-condemned     every synchronous standby would be deleted
-    strict-sync-floor           one instance cannot commit in strict synchronous mode
+    strict-sync-floor           every commit would wait for a standby that is not there
     sync-count-floor            fewer standbys would be kept than synchronous_node_count asks for
     no-standby-left             one instance is left: nothing to fail over to
     paused                      Patroni is in maintenance mode: no member takes over, and none starts

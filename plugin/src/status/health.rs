@@ -163,7 +163,7 @@ impl Version {
             Live::Answered(answer) => answer.server_version,
             Live::NotAsked | Live::Silent(_) => None,
         });
-        let mut running: Vec<u64> = answered.collect();
+        let mut running: Vec<u32> = answered.collect();
         running.sort_unstable();
         running.dedup();
         Self {
@@ -174,7 +174,7 @@ impl Version {
 }
 
 /// Returns `server_version_num` as people write it: 150004 is 15.4, and 90624 is 9.6.24.
-fn spelled(number: u64) -> String {
+fn spelled(number: u32) -> String {
     match number {
         100_000.. => format!("{}.{}", number / 10_000, number % 10_000),
         _ => format!("{}.{}.{}", number / 10_000, number / 100 % 100, number % 100),

@@ -186,7 +186,6 @@ fn read(
         answer.replayed = answer.received;
         answer.replication_state = streams.then(|| "streaming".to_owned());
         answer.paused = state.paused;
-        answer.cluster_unlocked = leading.is_none();
         answer.tags.nofailover = member.barred;
     }
     match member.pod {

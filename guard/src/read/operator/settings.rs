@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::facts::Seen;
 use crate::objects::deployment::{Candidate, SettingsSource, last_edit, started};
 use crate::objects::spell;
-use crate::operator::{Operator, Settings};
+use crate::operator::{Operator, Settings, variables};
 use crate::postgresql::{GROUP, VERSION};
 use crate::read::fetch::{Kind, Objects};
 
@@ -51,7 +51,8 @@ pub(super) async fn complete(
     starts: Option<&Starts>,
 ) -> Result<Operator, String> {
     let key = (candidate.namespace.clone(), spell(&candidate.pod_selector));
-    let first = starts.and_then(|starts| starts.of(&key));
+    // Where the version is not known, what the operator wrote since its newest start tells of it.
+    let first = starts.filter(|_| candidate.major.is_some()).and_then(|starts| starts.of(&key));
     let pods = async {
         let (namespace, selector) = &key;
         // An empty selector would select every pod.
@@ -64,7 +65,7 @@ pub(super) async fn complete(
         }
         Some(pods)
     };
-    let (SettingsObject { settings, watched_namespace, edited }, pods) = match first {
+    let (SettingsObject { mut settings, watched_namespace, edited }, pods) = match first {
         None => {
             let (settings, pods) = futures::join!(settings(objects, candidate), pods);
             (settings?, pods)
@@ -76,12 +77,19 @@ pub(super) async fn complete(
             (settings, pods)
         }
     };
-    let stale_settings = match (edited, pods) {
+    let stale_settings = match (edited, &pods) {
         (None, _) => Some(false),
         (Some(_), None) => None,
         // An operator that does not run yet reads the settings when it starts.
-        (Some(edited), Some(pods)) => Some(started(&pods).is_some_and(|started| edited > started)),
+        (Some(edited), Some(pods)) => Some(started(pods).is_some_and(|started| edited > started)),
     };
+    // A name alone is one in the operator's own namespace (`NamespacedName.Decode`,
+    // pkg/spec/types.go).
+    if let Some(map) = &mut settings.pods.environment_map {
+        let (namespace, name) = map.split_once('/').unwrap_or(("", map));
+        let namespace = if namespace.is_empty() { &candidate.own_namespace } else { namespace };
+        *map = format!("{namespace}/{}", name.trim_start_matches('/'));
+    }
     Ok(Operator {
         deployment: candidate.deployment.clone(),
         account: candidate.account.clone(),
@@ -91,6 +99,7 @@ pub(super) async fn complete(
         available: candidate.available,
         stale_settings,
         watched_namespace: candidate.watched_namespace(watched_namespace.as_deref()),
+        started: pods.and_then(|pods| started(&pods)),
     })
 }
 
@@ -111,6 +120,32 @@ pub(super) fn place(source: &SettingsSource) -> Option<(Kind, &str)> {
 fn configurations(namespace: &str) -> Kind {
     let (kind, plural) = ("OperatorConfiguration", "operatorconfigurations");
     Kind::foreign(GROUP, VERSION, kind, plural, Some(namespace))
+}
+
+/// Adds the variables that the operator gives every pod of a cluster in `namespace`, where a ConfigMap
+/// holds them (`getPodEnvironmentConfigMapVariables`, pkg/cluster/k8sres.go).
+pub(super) async fn with_environment(
+    objects: &Objects,
+    mut operator: Operator,
+    namespace: &str,
+) -> Operator {
+    let Some(map) = &operator.settings.pods.environment_map else { return operator };
+    let (own, name) = map.split_once('/').unwrap_or((namespace, map));
+    let found = match objects.get::<ConfigMap>(Some(own), name).await {
+        // Where it is not there, the operator looks beside the cluster.
+        Seen::Absent if own != namespace => objects.get(Some(namespace), name).await,
+        found @ (Seen::Absent | Seen::Known(_) | Seen::Unreadable(_)) => found,
+    };
+    operator.settings.pods.environment = match found {
+        Seen::Known(ConfigMap { data, .. }) => {
+            let data = data.unwrap_or_default();
+            let all = data.iter().map(|(name, text)| (name.as_str(), !text.is_empty()));
+            Seen::Known(variables(all))
+        }
+        Seen::Absent => Seen::Unreadable(format!("configmap {map} does not exist")),
+        Seen::Unreadable(why) => Seen::Unreadable(why),
+    };
+    operator
 }
 
 struct SettingsObject {
@@ -169,8 +204,9 @@ async fn settings(objects: &Objects, candidate: &Candidate) -> Result<SettingsOb
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
+    use super::Seen;
     use crate::read::operator::tests::{read, set, why};
     use crate::read::testing::{Fault, OPERATOR, SETTINGS, World, world};
 
@@ -201,6 +237,37 @@ mod tests {
             why(&read(&world("endpoints").fault("deployments", Fault::Hang)).await),
             "list deployments: no answer within 1s"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn variables_of_every_pod_are_read_where_the_operator_looks_for_them() {
+        let map = |namespace: &str, data: Value| {
+            let path = format!("/api/v1/namespaces/{namespace}/configmaps/pods");
+            (path, json!({"metadata": {"namespace": namespace, "name": "pods"}, "data": data}))
+        };
+        let naming = |name: &str| {
+            world("endpoints").edit(SETTINGS, |settings| {
+                settings["data"]["pod_environment_configmap"] = json!(name);
+            })
+        };
+        let found = async |world: &World| {
+            read(world).await.known().unwrap().settings.pods.environment.clone()
+        };
+        assert_eq!(found(&world("endpoints")).await, Seen::Absent);
+        let (path, object) = map(
+            "default",
+            json!({"KUBERNETES_USE_CONFIGMAPS": "no", "WAL_S3_BUCKET": "b", "ETCD_HOST": ""}),
+        );
+        let own = naming("pods").with(&path, object.clone());
+        let want = [("ETCD_HOST", false), ("KUBERNETES_USE_CONFIGMAPS", true)];
+        let want = Seen::Known(want.map(|(name, set)| (name.to_owned(), set)).into());
+        assert_eq!(found(&own).await, want, "only what bears on the store is kept");
+        let (path, object) = map("db", object["data"].clone());
+        assert_eq!(found(&naming("elsewhere/pods").with(&path, object)).await, want);
+        let gone = found(&naming("pods")).await;
+        assert_eq!(gone.unreadable(), Some("configmap default/pods does not exist"));
+        let ask = own.fault("configmaps", Fault::Status(403));
+        assert!(read(&ask).await.unreadable().is_some());
     }
 
     #[tokio::test(start_paused = true)]

@@ -165,6 +165,8 @@ fn document() -> impl Strategy<Value = Value> {
         json!({"postgresql": parameters()}),
         json!({"postgresql": parameters(), "synchronous_mode": true, "ttl": 60}),
         json!({"postgresql": parameters(), "failsafe_mode": true}),
+        json!({"postgresql": {"parameters": {"synchronous_standby_names": "ANY 1 (*)",
+            "synchronized_standby_slots": "acid_a_3"}}}),
         json!({"postgresql": parameters(), "slots": {"cdc": slot}}),
         json!({"postgresql": parameters(), "synchronous_mode": "quorum", "slots": {"cdc": slot}}),
     ])

@@ -6,6 +6,7 @@ use crate::assessment::Assessment;
 use crate::evidence::Evidence;
 use crate::facts::{Seen, StatefulSet};
 use crate::object_ref::{Kind, ObjectRef};
+use crate::operator::Operator;
 use crate::operator::upgrade::UPGRADE_FAILED;
 use crate::patroni::Store;
 use crate::policy::Policies;
@@ -250,7 +251,29 @@ pub(in crate::rules) fn stores(facts: &Assessment<'_>, _: &Policies) -> Vec<Evid
     let said = |store: Option<Store>| store.map_or("not known".to_owned(), |it| it.to_string());
     let field = "store of Patroni";
     let source = facts.operator.known().map_or_else(operators, |operator| operator.source.clone());
-    let mut all = seen(&facts.operator, &source, |operator| [(field, said(operator.store()))]);
+    let spec = &facts.change.new.spec;
+    let given = facts.stateful_set.known().map(|set| &*set.given);
+    let next = |operator: &Operator| said(operator.stores(spec, given).only());
+    let mut all =
+        seen(&facts.operator, &source, |operator| [("store of new members", next(operator))]);
+    all.extend(facts.operator.known().and_then(|operator| {
+        let map = operator.settings.pods.environment_map.as_ref()?;
+        let (namespace, name) = map.split_once('/').unwrap_or(("", map));
+        let map = ObjectRef::new(Kind::ConfigMap, name).in_namespace(namespace);
+        Some(match &operator.settings.pods.environment {
+            Seen::Unreadable(why) => Evidence::unreadable(map, why),
+            Seen::Absent => Evidence::absent(map),
+            Seen::Known(names) => {
+                let names: Vec<&str> = names.keys().map(String::as_str).collect();
+                let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                Evidence::new(map, "variables of Patroni's store", names)
+            }
+        })
+    }));
+    all.extend(facts.operator.known().and_then(|operator| {
+        let started = operator.started.filter(|_| operator.store().is_none())?;
+        Some(Evidence::new(operator.deployment.clone(), "last start", started))
+    }));
     all.extend(stateful_set(facts, |set| [(field, said(set.store))]));
     let pods =
         facts.all_members().iter().take(SHOWN).map(|member| {

@@ -240,7 +240,12 @@ fn answered(answer: &Answer) -> String {
     words.extend(answer.received.map(|at| format!("received {}", lsn(at))));
     words.extend(answer.replayed.map(|at| format!("replayed {}", lsn(at))));
     words.extend(answer.replication_state.clone());
-    let marks = [(answer.replay_paused, "replay paused"), (answer.tags.nofailover, "nofailover")];
+    words.extend(answer.dcs_last_seen.map(|at| format!("its store reached at {at}")));
+    let marks = [
+        (answer.replay_paused, "replay paused"),
+        (answer.tags.nofailover, "nofailover"),
+        (answer.watchdog_failed, "watchdog failed"),
+    ];
     words.extend(marks.into_iter().filter(|(set, _)| *set).map(|(_, mark)| mark.to_owned()));
     words.join(", ")
 }

@@ -1,10 +1,11 @@
 //! The state that Patroni keeps in Kubernetes: the leader lock, the configuration, the synchronous
 //! members, the pending switchover.
 
-use super::{one, seen, unread};
+use super::{claims, one, seen, unread};
 use crate::assessment::Assessment;
 use crate::evidence::Evidence;
 use crate::facts::Seen;
+use crate::object_ref::{Kind, ObjectRef};
 use crate::patroni::{Configuration, LeaderLock};
 use crate::policy::Policies;
 use crate::rules::{pending, slots, synchronous, zero};
@@ -63,6 +64,11 @@ pub(in crate::rules) fn synchrony(facts: &Assessment<'_>, _: &Policies) -> Vec<E
     })
 }
 
+/// Returns the standbys that commits wait for by hand.
+pub(in crate::rules) fn sync_names(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
+    synchronous::names_looked_at(facts)
+}
+
 /// Returns the number of standbys that the leader can serve.
 pub(in crate::rules) fn senders(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     configuration(facts, |config| {
@@ -106,6 +112,37 @@ pub(in crate::rules) fn initialize(facts: &Assessment<'_>, _: &Policies) -> Vec<
         Seen::Known(id) => one(facts.patroni_source("config"), "initialize", id),
         Seen::Unreadable(why) => unread(facts.patroni_source("config"), why),
     }
+}
+
+/// Returns what is left of a cluster without members in each kind of object, and its claims.
+pub(in crate::rules) fn elsewhere(facts: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
+    if !facts.all_members().is_empty() {
+        return Vec::new();
+    }
+    let object = match &facts.elsewhere {
+        Seen::Known(left) => left.source(&facts.change.new.name),
+        Seen::Absent | Seen::Unreadable(_) => {
+            ObjectRef::new(Kind::Endpoints, &format!("{}-config", facts.change.new.name))
+        }
+    };
+    let mut all = match &facts.elsewhere {
+        Seen::Absent => {
+            vec![Evidence::new(object, "state of Patroni outside of its store", "none")]
+        }
+        Seen::Unreadable(why) => unread(object, why),
+        Seen::Known(left) => {
+            let said = |text: &Option<String>| text.clone().unwrap_or_else(|| "unset".to_owned());
+            let renewed = left.renewed.map(|time| time.to_string());
+            vec![
+                Evidence::new(object.clone(), "initialize", said(&left.initialize)),
+                Evidence::new(object.clone(), "last leader", said(&left.last_leader)),
+                Evidence::new(object, "renewTime of its lock", said(&renewed)),
+            ]
+        }
+    };
+    all.extend(initialize(facts, policies));
+    all.extend(claims(facts, policies));
+    all
 }
 
 /// Returns the member that took the lead last.

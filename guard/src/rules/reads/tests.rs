@@ -45,7 +45,10 @@ fn replace(facts: &mut Facts, read: Read, other: &Facts) {
         Read::Sync => facts.sync = other.sync.clone(),
         Read::Claims => facts.claims = other.claims.clone(),
         Read::LastLeader => facts.last_leader = other.last_leader.clone(),
-        Read::Initialize => facts.initialize = other.initialize.clone(),
+        Read::Initialize => {
+            facts.initialize = other.initialize.clone();
+            facts.elsewhere = other.elsewhere.clone();
+        }
         Read::Template => facts.capacity.template = other.capacity.template.clone(),
         Read::Quotas => facts.capacity.quotas = other.capacity.quotas.clone(),
         Read::LimitRanges => facts.capacity.limit_ranges = other.capacity.limit_ranges.clone(),
@@ -68,7 +71,7 @@ fn any_facts() -> BoxedStrategy<Facts> {
     (clusters, rare)
         .prop_map(|(mut facts, (store, endpoints, scaled, no_lock, created, lagging, deletes))| {
             if let Seen::Known(set) = &mut facts.stateful_set {
-                set.store = store;
+                set.store = store.or(set.store);
                 set.scaled_by = scaled.then(|| "kubectl".to_owned());
                 set.deletes_volumes |= deletes;
             }

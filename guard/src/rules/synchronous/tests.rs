@@ -1,6 +1,6 @@
 //! Changes that leave, or do not leave, enough members for a commit to wait for.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::rules::testing::{Want, healthy, led_by_the_last, table, text};
@@ -178,14 +178,66 @@ pub(super) fn strict_sync_floor() {
         facts.configuration = Seen::Absent;
         facts
     };
+    let parameters = |facts: Facts, parameters: Value| {
+        let document = json!({"postgresql": {"parameters": parameters}});
+        facts.with_configuration(|it| *it = Configuration::of(&document.to_string()).unwrap())
+    };
+    let named = |from, to, names: &str| {
+        parameters(healthy(from, to), json!({"synchronous_standby_names": names}))
+    };
+    let receiver = |facts: Facts| {
+        facts.with_answer(0, |leader| {
+            leader.replication = vec![crate::patroni::Sender {
+                name: "barman".into(),
+                state: "streaming".into(),
+                sync_state: "sync".into(),
+            }];
+        })
+    };
     table(
         "strict-sync-floor",
         vec![
+            ("any standby by hand, none stays", named(2, 1, "ANY 1 (*)"), Want::Deny),
+            ("any standby by hand, one stays", named(3, 2, "*"), Want::Pass),
+            ("two by hand, one stays", named(3, 2, "FIRST 2 (*)"), Want::Deny),
+            ("two by hand, there was one", named(2, 1, "FIRST 2 (*)"), Want::Pass),
+            ("another receiver stays", receiver(named(2, 1, "*")), Want::Pass),
+            ("another receiver is not named", receiver(named(2, 1, "\"acid-a-1\"")), Want::Deny),
+            ("the named standby goes", named(3, 2, "\"acid-a-2\""), Want::Deny),
+            ("the named standby stays", named(3, 2, "\"acid-a-1\", \"acid-a-2\""), Want::Pass),
+            (
+                "the named one leads",
+                named(3, 2, "\"acid-a-1\", \"acid-a-2\"").with_leader(1),
+                Want::Deny,
+            ),
+            ("by hand, from zero to one", named(0, 1, "*"), Want::Deny),
+            ("by hand, from zero", named(0, 3, "*"), Want::Pass),
+            (
+                "by hand, no commit waits",
+                parameters(
+                    healthy(2, 1),
+                    json!({"synchronous_standby_names": "*", "synchronous_commit": "local"}),
+                ),
+                Want::Pass,
+            ),
+            (
+                "by hand, and Patroni chooses",
+                named(2, 1, "*").with_configuration(|it| it.synchronous = Synchronous::On),
+                Want::Pass,
+            ),
+            (
+                "by hand in the manifest",
+                healthy(2, 1).editing(|spec| {
+                    spec["postgresql"]["parameters"] = json!({"synchronous_standby_names": "*"});
+                }),
+                Want::Deny,
+            ),
             ("asynchronous", healthy(5, 1), Want::Pass),
             ("synchronous", healthy(5, 1).synchronous(&["acid-a-1"]), Want::Pass),
             ("strict", strict(5, 1), Want::Deny),
             ("strict, from zero", strict(0, 1), Want::Deny),
-            ("strict, two stay", strict(5, 2), Want::NotApplicable),
+            ("strict, two stay", strict(5, 2), Want::Pass),
+            ("growth from some", strict(2, 3), Want::NotApplicable),
             (
                 "strict alone binds nobody",
                 healthy(5, 1).with_configuration(|config| config.synchronous_strict = true),
@@ -208,13 +260,25 @@ pub(super) fn strict_sync_floor() {
             ),
             ("created", created(declared(healthy(1, 1))), Want::Deny),
             ("created, not strict", created(healthy(1, 1)), Want::Pass),
-            ("created with two", created(declared(healthy(2, 2))), Want::NotApplicable),
+            ("created with two", created(declared(healthy(2, 2))), Want::Pass),
             ("from zero, never ran", gone(healthy(0, 1)), Want::Pass),
             ("configuration gone", gone(healthy(5, 1)), Want::Unknown),
             ("configuration unreadable", unconfigured(healthy(5, 1)), Want::Unknown),
             ("the count stays", strict(1, 1), Want::NotApplicable),
         ],
     );
+    insta::assert_snapshot!(text("strict-sync-floor", &named(3, 1, "\"acid-a-1\"")), @r#"
+    strict-sync-floor: commits of db/acid-a wait for 1 of the standbys that synchronous_standby_names names, and 0 of them would be kept: every commit would hang
+      configmap/acid-a-config: postgresql.parameters.synchronous_standby_names: "acid-a-1"
+      Try: take them out of synchronous_standby_names first
+        or keep more:
+          kubectl pgscale set acid-a 2 -n db
+    "#);
+    insta::assert_snapshot!(text("strict-sync-floor", &named(0, 1, "*")), @"
+    strict-sync-floor: commits of db/acid-a wait for 1 of the standbys that synchronous_standby_names names, and 0 of them would be kept: every commit would hang
+      configmap/acid-a-config: postgresql.parameters.synchronous_standby_names: *
+      Try: take them out of synchronous_standby_names first
+    ");
     insta::assert_snapshot!(text("strict-sync-floor", &strict(5, 1)), @"
     strict-sync-floor: db/acid-a replicates in strict synchronous mode: with 1 instance every commit would hang
       configmap/acid-a-config: synchronous_mode_strict: true

@@ -152,7 +152,13 @@ async fn wide_shows_the_whole_impact_and_every_rule() {
          http://10.244.0.12:8008/patroni: acid-a-2: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
          http://10.244.0.13:8008/patroni: acid-a-3: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
          http://10.244.0.14:8008/patroni: acid-a-4: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
-      n/a  strict-sync-floor
+      PASS strict-sync-floor
+         postgresql/acid-a: numberOfInstances: 5 -> 3
+         configmap/acid-a-config: synchronous_mode: false; synchronous_mode_strict: false
+         configmap/acid-a-config: synchronous_node_count: 1
+         postgresql/acid-a: spec.patroni.synchronous_mode: unset; spec.patroni.synchronous_mode_strict: unset
+         configmap/acid-a-config: synchronous_standby_names: unset; synchronous_commit: unset
+         configmap/acid-a-leader: leader: acid-a-0; renewTime: TIME ttl: 30
       PASS sync-count-floor
          postgresql/acid-a: numberOfInstances: 5 -> 3
          configmap/acid-a-config: synchronous_mode: false; synchronous_mode_strict: false
