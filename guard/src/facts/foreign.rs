@@ -52,6 +52,11 @@ impl Facts {
         } else {
             pod.started?.max(pod.unready.unwrap_or(Timestamp::MIN))
         };
+        self.over_an_hour(since)
+    }
+
+    /// Returns the time since `since`, where that is over an hour.
+    pub(crate) fn over_an_hour(&self, since: Timestamp) -> Option<SignedDuration> {
         let lasts = self.now.duration_since(since);
         (lasts > LONG).then_some(lasts)
     }
@@ -90,7 +95,8 @@ impl Facts {
             .filter(|claim| claim.ordinal == ordinal && !claim.terminating)
             .find_map(|claim| Some((claim, claim.created?)))
             .filter(|(_, made)| *made < cluster)?;
-        let holder = self.holder();
+        // Without a lock, ordinal 0 founded the cluster, unless the history names a later leader.
+        let holder = self.holder().or(self.last_leader.known().map(String::as_str));
         let leads = |claim: &Claim| {
             let name = self.pod_name(claim.ordinal);
             holder.map_or(claim.ordinal == 0, |holder| holder == name)

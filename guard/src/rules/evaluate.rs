@@ -6,7 +6,7 @@ use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::judge::{judge, judge_by};
-use crate::rules::{RULES, Read, Reads, alternative, endless, inside, passing, pgscale};
+use crate::rules::{RULES, Read, Reads, alternative, endless, inside, let_pass, passing};
 use crate::verdict::{Finding, Outcome, Severity, Verdict};
 
 /// Judges one change by every rule.
@@ -30,7 +30,6 @@ fn past_unreadable(verdict: &mut Verdict, facts: &Facts) {
     let hidden = !facts.any_member_answered()
         && facts.all_members().iter().any(|member| member.rest_port().is_err());
     let note = match store {
-        _ if facts.change.old.is_none() => return,
         Some(Store::Etcd | Store::Other) => "Patroni keeps its state in etcd, which is not read",
         _ if hidden => "Patroni answers over TLS only, which cannot be verified",
         _ => return,
@@ -44,12 +43,13 @@ fn past_unreadable(verdict: &mut Verdict, facts: &Facts) {
     let refuses = |it: &Finding| it.severity == Severity::Deny && unknown.contains(&it.rule);
     let refusing = verdict.findings.iter().filter(|it| refuses(it));
     let rules: Vec<&str> = refusing.map(|finding| finding.rule.as_str()).collect();
-    let (count, rules) = (facts.requested().to_string(), rules.join(","));
-    let reason = "patronictl list was looked at";
-    let pass = ["--to", &count, "--rules", &rules, "--reason", reason];
-    let remedy = Remedy::note(note)
-        .or_to("look yourself", inside(facts, &["patronictl", "list"]))
-        .or_to("then let this one change pass", pgscale(facts, "override", &pass));
+    let pass = let_pass(facts, &rules, "patronictl list was looked at");
+    let remedy = if facts.all_members().is_empty() {
+        Remedy::note(format!("{note}. Look at it yourself")).and(pass)
+    } else {
+        let look = inside(facts, &["patronictl", "list"]);
+        Remedy::note(note).or_to("look yourself", look).and(pass)
+    };
     for finding in verdict.findings.iter_mut().filter(|it| refuses(it)) {
         finding.remedy = Some(remedy.clone());
     }

@@ -26,7 +26,8 @@ A volume of an earlier cluster of the same name is attached to the member that h
 compares the system identifier of its data with the cluster's, ends with \"system ID mismatch\", and is
 started again, for ever. Such a member looks like one that is being built, and to wait for it is no use.
 
-Signals: a claim that is older than the cluster, while the leader's is not; a member that runs for over an
+Signals: a claim that is older than the cluster, while the one of the leader (or of the last leader in
+Patroni's history) is not; a member that runs for over an
 hour, does not answer, and whose Patroni never reported or is stopped; a member that answers with another
 system identifier (database_system_identifier) than Patroni's key `initialize`, as one does while Patroni is
 paused. Only the last one is certain, and denies.
@@ -45,9 +46,10 @@ Upstream: _run_cycle, patroni/ha.py; `database_system_identifier`, patroni/api.p
         inputs::pods,
         inputs::answers,
         inputs::leader,
+        inputs::last_leader,
         inputs::initialize,
     ],
-    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Pods, Read::Answers, Read::Leader, Read::Claims, Read::Initialize]),
+    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Pods, Read::Answers, Read::Leader, Read::LastLeader, Read::Claims, Read::Initialize]),
     check: foreign_volume,
     #[cfg(any(test, feature = "testing"))]
     table: tests::foreign_volume,

@@ -39,7 +39,7 @@ A member that is kept, is stopped and did not say in its last report that it str
 counts for a shrink as if it were being built, and only warns of growth: nothing copies to it.
 
 After an hour an unfinished member only warns of growth: it may never finish. So does one whose volume holds
-the data of another cluster (foreign-volume).
+the data of another cluster (foreign-volume), and one without a pod whose claim has waited for an hour.
 
 Signals: several, because each has a blind spot. The member's live answer, which is believed before its
 annotation `status`; the annotation's words, including those between two tries (\"stopped\" without a data
@@ -52,12 +52,13 @@ moment. A member that streams may be hours behind; too-few-healthy-survivors loo
 from the last start of the container, or from when its pod stopped to be Ready: no object says when a copy
 began. So one that is reinitialised in a pod that has run for long may weigh less at once.
 
-Way out: wait (`kubectl pgscale wait NAME`). If it never ends, its log says why. Have it copied again
+Way out: wait (`kubectl pgscale wait NAME`). If it never ends, its log says why; where a pod is missing, the
+Events of the StatefulSet do (`kubectl describe statefulset NAME -n NAMESPACE`). Have it copied again
 (`patronictl reinit`), or shrink so that only the unfinished member goes: that is never refused.
 
 Upstream: bootstrap and clone, patroni/postgresql/bootstrap.py; touch_member, patroni/ha.py.",
     reads: &[inputs::replicas, inputs::pods, inputs::answers, inputs::marks],
-    needs: reads::HEALTH.and(&[Read::StatefulSet, Read::Claims, Read::Initialize]),
+    needs: reads::HEALTH.and(&[Read::StatefulSet, Read::Claims, Read::Initialize, Read::LastLeader]),
     check: rebuild_in_progress,
     #[cfg(any(test, feature = "testing"))]
     table: tests::rebuild_in_progress,
@@ -91,7 +92,7 @@ fn rebuild_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
                 let name = facts.pod_name(ordinal);
                 let value = format_args!("{}, and {name} has no pod yet", set.replicas);
                 let evidence = Evidence::new(facts.stateful_set_source(), "spec.replicas", value);
-                let lasts = None;
+                let lasts = never_made(facts, ordinal);
                 staying.push(Unfinished { ordinal, name, how: How::Built, lasts, evidence });
             }
         }
@@ -218,7 +219,18 @@ fn remedy(
     let stopped: Vec<&str> = stopped.map(|unfinished| unfinished.name.as_str()).collect();
     let stuck = || staying.iter().chain(going).filter(|it| it.lasts.is_some());
     let first = stuck().next().filter(|_| facts.doomed_leader().is_none());
-    let wait = if let Some(first) = first {
+    let no_pod = staying.iter().find(|it| it.how == How::Built && !facts.has_pod(it.ordinal));
+    // OrderedReady makes no pod while a lower one is not Ready: that one comes first.
+    let lowest = staying.iter().map(|it| it.ordinal).min();
+    let parallel = facts.stateful_set.known().is_some_and(|set| set.parallel);
+    let no_pod = no_pod.filter(|it| parallel || lowest == Some(it.ordinal));
+    let no_pod = no_pod.filter(|_| facts.doomed_leader().is_none());
+    let wait = if let Some(none) = no_pod {
+        // The StatefulSet's Events name what refuses the pod: a quota, a webhook, a limit.
+        let set = facts.stateful_set_source().argument();
+        let why = format!("its Events say why {} has no pod", none.name);
+        Remedy::to(why, kubectl(facts, &["describe", &set])).and(wait(facts))
+    } else if let Some(first) = first {
         // Waiting is no remedy for what has not ended in an hour.
         let log = ["logs", &first.name, "-c", "postgres", "--tail=100"];
         let log = Remedy::to("its log says why it does not end", kubectl(facts, &log));
@@ -297,6 +309,18 @@ fn lasts(facts: &Assessment<'_>, member: &Member) -> Option<String> {
     }
     let lasts = facts.lasting(member)?;
     Some(format!("for {}", human(Duration::try_from(lasts).unwrap_or_default())))
+}
+
+/// Returns the reason to believe that the pod of `ordinal` cannot be made: its claim has waited for
+/// it for over an hour.
+///
+/// The StatefulSet makes the claim before the pod (`CreateStatefulPod`, stateful_pod_control.go of
+/// Kubernetes). One with a volume may be of a pod that comes back.
+fn never_made(facts: &Assessment<'_>, ordinal: i64) -> Option<String> {
+    let claims = facts.claims.known()?;
+    let claim = claims.iter().find(|claim| claim.ordinal == ordinal && !claim.terminating)?;
+    let waits = facts.over_an_hour(claim.created.filter(|_| claim.capacity.is_none())?)?;
+    Some(format!("for {}", human(Duration::try_from(waits).unwrap_or_default())))
 }
 
 /// Returns the unfinished members, each with its state.

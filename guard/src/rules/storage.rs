@@ -15,17 +15,21 @@ use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, CHANGE, DOWN, UP};
 use crate::rules::reads::{self, Read};
-use crate::rules::zero::last_leader;
+use crate::rules::zero::{last_leader, took_the_lead};
 use crate::rules::{
     Kind, NAMED, Rule, inputs, kubectl, members_unseen, status, still_down, unread,
 };
 use crate::verdict::{Finding, Outcome, Severity};
 
+mod copies;
+
+use copies::{copies_end, its_volume_ends, may_hold_the_only_copy};
+
 pub(super) const VOLUMES_DELETED: Rule = Rule {
     id: RuleId::VOLUMES_DELETED,
     title: "the volumes of the members that are removed are deleted, and their data with them",
     applies: Applies::on(&[CHANGE]).noted("if it removes members"),
-    default: "deny if the last good copy is deleted (to 0, no healthy member is kept, the leader is removed), else warn",
+    default: "deny if the last good copy is deleted (to 0, no healthy member is kept, the leader is removed, no kept volume lasts), else warn",
     kind: Kind::Bound,
     page: "\
 With `persistent_volume_claim_retention_policy: when_scaled: delete` the operator has Kubernetes delete the
@@ -33,15 +37,17 @@ claim of every member that is removed. There is no way back to what was on it. W
 kept, and so is the room that they take.
 
 Denied where the last good copy would be deleted: to zero (whatever a policy says of zero), where no healthy
-member stays, and where the leader's own volume is deleted. Patroni's key `initialize` outlives the volumes,
-so a cluster whose volumes are all deleted never starts again by itself. No repair excuses that.
+member stays, and where the leader's own volume is deleted. Denied as well where every kept claim is on its
+way out already: a claim that was deleted goes as soon as its pod stops. Patroni's key `initialize` outlives
+the volumes, so a cluster whose volumes are all deleted never starts again by itself. No repair excuses that.
 
 Signals: persistentVolumeClaimRetentionPolicy.whenScaled of the StatefulSet; the operator's setting, which
 replaces it with the next update; the claims; the live answers of the kept members.
 
 Blind spots: whether the storage behind a claim is deleted with it is up to its storage class.
 
-Way out: set when_scaled to retain, restart the operator, and shrink once the StatefulSet says Retain.
+Way out: set when_scaled to retain, restart the operator, and shrink once the StatefulSet says Retain. A
+claim that is being deleted cannot be kept: let its member be made again while another one leads, then shrink.
 
 Upstream: generateStatefulSet, pkg/cluster/k8sres.go; bootstrap, patroni/ha.py.",
     reads: &[inputs::retention, inputs::claims, inputs::leader, inputs::answers],
@@ -71,6 +77,9 @@ fn volumes_deleted(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         let field = "persistent_volume_claim_retention_policy.when_scaled";
         says.push(Evidence::new(operator.source.clone(), field, "delete"));
     }
+    if let Some(finding) = copies_end(facts) {
+        return Outcome::Found(finding);
+    }
     if says.is_empty() {
         return Outcome::Pass;
     }
@@ -86,7 +95,8 @@ fn volumes_deleted(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         Seen::Absent => return Outcome::Pass,
         Seen::Unreadable(_) => format!("of the members from ordinal {to} on, with all data"),
     };
-    let copies: Vec<Health> = facts.survivors().map(|member| facts.health(member)).collect();
+    let lasting = facts.survivors().filter(|member| !its_volume_ends(facts, member));
+    let copies: Vec<Health> = lasting.map(|member| facts.health(member)).collect();
     let unknown = copies.iter().find_map(|health| match health {
         Health::Unknown(why) => Some(why),
         Health::Healthy | Health::Unhealthy(_) => None,
@@ -149,8 +159,10 @@ leader holds the lock; without one, the member that led last (the lock, or `hist
 Blind spots: when the member left is not recorded anywhere; the claim's creation time says only how old it may
 be.
 
-Way out: nothing, if the member is seen to stream (`kubectl pgscale up NAME` waits for that). Or, while a
-leader is well, delete the claims that the finding names before, and the member starts from a fresh copy.
+Way out: nothing, if the member is seen to stream (`kubectl pgscale up NAME` waits for that). Where the leader
+moved after the claim was made, its member may have led before, and the volume may hold rows that no other
+member has: copy or snapshot it first. Else, while a leader is well, delete the claims that the finding names
+before, and the member starts from a fresh copy.
 Without one, they may hold the only copy there is; on the way back from zero they do (return-from-zero).
 
 Upstream: persistent_volume_claim_retention_policy, docs/reference/operator_parameters.md;
@@ -218,6 +230,20 @@ fn stale_volume(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     if !facts.leader_can_be_copied() {
         let why = "keep them, no leader is well enough to be copied from";
         return Outcome::Found(finding.remedy(Remedy::to(why, status(facts))));
+    }
+    let led = old.iter().find(|claim| may_hold_the_only_copy(facts, claim));
+    if let Some(claim) = led {
+        if let Some(last) = facts.last_leader.known() {
+            finding = finding.because_of(took_the_lead(facts, last));
+        }
+        return Outcome::Found(finding.remedy(Remedy::to(
+            format!(
+                "copy or snapshot the volume of {} first: its member may have led before the last failover, and \
+                 Patroni rewinds or overwrites what no other member has. The volume",
+                claim.name
+            ),
+            kubectl(facts, &["describe", "pvc", &claim.name]),
+        )));
     }
     let delete = kubectl(facts, &[&["delete", "pvc"], &listed[..]].concat());
     Outcome::Found(finding.remedy(Remedy::to("for a fresh copy, delete first", delete)))

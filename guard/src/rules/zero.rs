@@ -1,20 +1,25 @@
 //! The way back from zero: the volumes that are mounted must hold the newest data.
 
+use serde_json::Value;
+
 use crate::assessment::Assessment;
 use crate::evidence::Evidence;
 use crate::facts::{Claim, Seen};
 use crate::object_ref::{self, ObjectRef};
+use crate::patroni::Store;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, CREATE, EXISTING};
 use crate::rules::reads::{self, Read};
 use crate::rules::recreation::{Volumes, volumes};
-use crate::rules::{Kind, Rule, inputs, kubectl, members_unseen, status, unread};
+use crate::rules::{Kind, Rule, inputs, kubectl, let_pass, members_unseen, set_to, status, unread};
 use crate::verdict::{Finding, Outcome, Severity};
 
+mod first_to_start;
 mod last_leader;
 
+use first_to_start::first_waits_for_ever;
 use last_leader::last_leader_left_out;
 pub(super) use last_leader::{last_leader, took_the_lead};
 
@@ -33,20 +38,34 @@ and Argo CD's Replace=true do.
 
 Denied where the last leader's ordinal is left out, and where it is not known who led last and any kept
 volume is left out. Denied as well where no volume is left to start from and Patroni's key `initialize` is
-set: members without data then wait for a leader for ever.
+set: members without data then wait for a leader for ever. Denied where the same write mounts another directory
+of the volumes (volume.subPath).
+
+Where every kept volume is mounted and another than ordinal 0 led last, ordinal 0 starts first and is alone. It
+takes the lead unless it lacks more than maximum_lag_on_failover, and what it lacks is lost. The finding prints
+the edit that sets that to 0 before the change, and the edit back. With synchronous replication (not quorum) a
+synchronous standby lacks nothing, and no other member may lead.
+
+With a readiness probe (enable_readiness_probe) and OrderedReady, the StatefulSet starts the next member only
+once the one before leads or streams. If ordinal 0 has no volume, or may not lead, nothing ever starts: that is
+denied.
 
 Signals: the holder of the leader lock, valid or not; where it was released, the last row of Patroni's
 history (annotation `history` of `<cluster>-config`), whose fifth column names the member that took over
-then; the volume claims, by their names; the pods that are left; the key `initialize`. No repair excuses
+then; the volume claims, by their names; the pods that are left; the key `initialize`; the configuration and
+the synchronous standbys; the probe of the StatefulSet's template. No repair excuses
 this rule: there are no members to judge, but there is data to lose.
 
 Warned of where a cluster of this name was deleted just now and its volumes go with it, by the operator's
 enable_persistent_volume_claim_deletion, which is true unless it is set, or by the retention policy.
 
 Blind spots: the history is written by the new leader, seconds after it took over. A volume that was deleted
-is not there to be left out: that is warned of.
+is not there to be left out: that is warned of. How far ordinal 0 is behind is on its volume alone. A member
+that may be created from a backup (no_leader) does not wait for a leader. In etcd nothing says who led last:
+a count that mounts every kept volume is warned of.
 
-Way out: a count that includes that ordinal; shrink afterwards, when every member has caught up. Without any
+Way out: a count that includes that ordinal; shrink afterwards, when every member has caught up. Where a probe
+holds up every member, turn it off in the operator's configuration. Without any
 volume: restore from a backup, or, where an empty cluster is wanted, remove the key.
 
 Upstream: history in patroni/dcs/kubernetes.py and patroni/ha.py; bootstrap, patroni/ha.py; #1816 of
@@ -59,8 +78,12 @@ zalando/postgres-operator.",
         inputs::claims,
         inputs::initialize,
         inputs::volumes_of_deleted,
+        inputs::pod_management,
+        inputs::lag,
+        inputs::synchrony,
+        inputs::sync_standbys,
     ],
-    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Pods, Read::Leader, Read::Claims, Read::LastLeader, Read::Initialize]),
+    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Pods, Read::Leader, Read::Claims, Read::LastLeader, Read::Initialize, Read::Configuration, Read::Sync]),
     check: return_from_zero,
     #[cfg(any(test, feature = "testing"))]
     table: tests::return_from_zero,
@@ -82,8 +105,26 @@ fn return_from_zero(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
     // Growth on an unknown fact passes elsewhere. Here it may found the cluster on older data.
     let finding = Finding::deny(RETURN_FROM_ZERO.id, format!("cannot be judged: {why}"));
     let finding = inputs::count(facts, policies).into_iter().fold(finding, Finding::because_of);
-    let remedy = Remedy::to("ask again once it can be read; what is seen", status(facts));
+    let remedy = past_etcd(facts).unwrap_or_else(|| {
+        Remedy::to("ask again once it can be read; what is seen", status(facts))
+    });
     Outcome::Found(finding.unexcused().remedy(remedy))
+}
+
+/// Returns whether Patroni keeps its state in an etcd of its own, which is not read.
+fn kept_in_etcd(facts: &Assessment<'_>) -> bool {
+    let set = facts.stateful_set.known().and_then(|set| set.store);
+    set.or_else(|| facts.operator.known()?.store()) == Some(Store::Etcd)
+}
+
+/// Returns the remedy where Patroni keeps its state in etcd, which never becomes readable.
+fn past_etcd(facts: &Assessment<'_>) -> Option<Remedy> {
+    kept_in_etcd(facts).then(|| {
+        let note = "Patroni keeps its state in etcd, which is not read. Look yourself who led last (etcdctl, key history) \
+                    and what each volume holds (pg_controldata)";
+        Remedy::note(note)
+            .and(let_pass(facts, &[RETURN_FROM_ZERO.id.as_str()], "the volumes were looked at"))
+    })
 }
 
 /// Returns whether something of the cluster is known to be left.
@@ -113,7 +154,13 @@ fn judged(facts: &Assessment<'_>) -> Outcome {
     if members.is_empty() && claims.is_some_and(<[Claim]>::is_empty) {
         return without_volumes(facts);
     }
+    if let Some(outcome) = data_moves(facts, claims) {
+        return outcome;
+    }
     if let Some(outcome) = founds_anew(facts, claims) {
+        return outcome;
+    }
+    if let Some(outcome) = first_waits_for_ever(facts, claims) {
         return outcome;
     }
     let mut outcome = last_leader_left_out(facts, claims);
@@ -138,6 +185,46 @@ fn judged(facts: &Assessment<'_>) -> Outcome {
         return if without == Outcome::Pass { outcome } else { without };
     }
     outcome
+}
+
+/// Judges that the same write moves the data directory within the volumes.
+///
+/// Every member would start in an empty directory (`generateVolumeMounts` of the operator mounts
+/// `volume.subPath` of the claim, pkg/cluster/k8sres.go).
+fn data_moves(facts: &Assessment<'_>, claims: Option<&[Claim]>) -> Option<Outcome> {
+    let old = facts.change.old.as_ref().filter(|_| facts.from() == Some(0))?;
+    if claims.is_some_and(<[Claim]>::is_empty) {
+        return None;
+    }
+    let mut finding: Option<Finding> = None;
+    for key in ["subPath", "isSubPathExpr"] {
+        let (was, is) = (&old.spec["volume"][key], &facts.change.new.spec["volume"][key]);
+        let unset = |value: &Value| value.is_null() || *value == false || *value == "";
+        if was == is || (unset(was) && unset(is)) {
+            continue;
+        }
+        let shown = |value: &Value| match value {
+            Value::Null => "unset".to_owned(),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        finding = Some(
+            finding
+                .unwrap_or_else(|| {
+                    Finding::deny(
+                        RETURN_FROM_ZERO.id,
+                        "the same write mounts another directory of the volumes: every member would start without data",
+                    )
+                })
+                .because(
+                    facts.postgresql_source(),
+                    &format!("volume.{key}"),
+                    format_args!("{} to {}", shown(was), shown(is)),
+                ),
+        );
+    }
+    let only = set_to(facts, "start it from its data: write the count alone", facts.to());
+    Some(Outcome::Found(finding?.remedy(only)))
 }
 
 /// Judges that ordinal 0 starts without data although others have kept theirs.

@@ -15,8 +15,21 @@ const TEMPLATE: &str =
     "{about-with-newline}\n{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}";
 
 /// Flags that only `help VERB` lists.
-const RARE: [&str; 6] =
-    ["confirm", "expect_plan", "max_parallel", "report", "stop_on_error", "wait"];
+const RARE: [&str; 13] = [
+    "at",
+    "confirm",
+    "current",
+    "expect_plan",
+    "facts",
+    "max_parallel",
+    "operator_config",
+    "patch",
+    "policy_files",
+    "report",
+    "stop_on_error",
+    "to_of_record",
+    "wait",
+];
 
 /// Returns the command as people see it: the flags of the connection are behind `options`.
 pub(super) fn shaped(command: Command) -> Command {

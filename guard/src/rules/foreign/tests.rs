@@ -53,6 +53,14 @@ fn identified(facts: Facts, ordinal: i64, identifier: &str) -> Facts {
     })
 }
 
+/// Three volumes at zero; only the one of ordinal 0 is older than the cluster.
+fn slept(last: Option<&str>) -> Facts {
+    let mut facts = aged(healthy(0, 3), 3, &[0]);
+    facts.leader = Seen::Absent;
+    facts.last_leader = last.map_or(Seen::Absent, |last| Seen::Known(last.to_owned()));
+    facts
+}
+
 pub(super) fn foreign_volume() {
     let days = SignedDuration::from_hours(24 * 300);
     let minutes = SignedDuration::from_mins(10);
@@ -64,6 +72,8 @@ pub(super) fn foreign_volume() {
     table(
         "foreign-volume",
         vec![
+            ("from zero, -0's is old and -1 led last", slept(Some("acid-a-1")), Want::Warn),
+            ("from zero, -0's is old and none is known to have led", slept(None), Want::Pass),
             ("all are of its time", aged(healthy(3, 5), 5, &[]), Want::Pass),
             ("one that comes is older", aged(healthy(3, 5), 5, &[4]), Want::Warn),
             ("one beyond the count is older", aged(healthy(3, 4), 5, &[4]), Want::Pass),

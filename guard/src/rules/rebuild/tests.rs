@@ -34,6 +34,27 @@ fn foreign(identifier: Option<&str>) -> Facts {
     facts.with_answer(2, |it| it.system_identifier = identifier.and_then(|it| it.parse().ok()))
 }
 
+/// Three members without a leader, of which -1 starts. Its volume and -0's are from before the
+/// cluster.
+fn led_last(ordinal: Option<i64>) -> Facts {
+    let mut facts = healthy(3, 4).with_answer(1, |it| it.state = State::Starting);
+    facts.leader = Seen::Absent;
+    facts.last_leader = ordinal.map_or(Seen::Absent, |it| Seen::Known(format!("acid-a-{it}")));
+    let ago = |days: i64| Some(now() - SignedDuration::from_hours(24 * days));
+    for cluster in facts.change.old.iter_mut().chain([&mut facts.change.new]) {
+        cluster.created = ago(10);
+    }
+    let claim = |ordinal: i64| Claim {
+        name: format!("pgdata-acid-a-{ordinal}"),
+        ordinal,
+        created: ago(if ordinal < 2 { 90 } else { 9 }),
+        capacity: Some(1 << 30),
+        ..Claim::default()
+    };
+    facts.claims = Seen::Known((0..3).map(claim).collect());
+    facts
+}
+
 pub(super) fn rebuild_in_progress() {
     let unread = |facts: Facts, ordinal| {
         facts
@@ -195,6 +216,12 @@ pub(super) fn rebuild_in_progress() {
                 foreign(Some("7401122334455667788")),
                 Want::Deny,
             ),
+            (
+                "growing while one has an old volume, and another led last",
+                led_last(Some(2)),
+                Want::Warn,
+            ),
+            ("growing while one and the founder have old volumes", led_last(None), Want::Deny),
             ("zero has its own rule", healthy(5, 0).cloning(1), Want::NotApplicable),
             ("the count stays", healthy(5, 5).cloning(1), Want::NotApplicable),
         ],
@@ -279,4 +306,30 @@ fn member_that_starts_for_days_blocks_no_growth() {
     let doomed = aged(healthy(5, 5).with_leader(4), 0, 72).with_count(2, 3);
     let doomed = text("rebuild-in-progress", &doomed.with_stateful_set(|set| set.replicas = 2));
     assert!(doomed.contains("do not wait, the leader acid-a-4 is about to be deleted"), "{doomed}");
+}
+
+/// A pod that Kubernetes refuses to make is named, and one that has waited for an hour warns.
+#[test]
+fn pod_that_cannot_be_made_has_another_way_out_than_to_wait() {
+    let missing = healthy(3, 4).without(1).in_parallel();
+    let first = |facts: &Facts| {
+        let verdict = crate::evaluate(facts, &Policies::default());
+        let finding = verdict.finding("rebuild-in-progress").unwrap();
+        (verdict.allows(), finding.remedy.as_ref().unwrap().commands[0].command.to_string())
+    };
+    let describe = "kubectl describe statefulset/acid-a -n db".to_owned();
+    assert_eq!(first(&missing), (false, describe.clone()));
+    let mut old = missing.clone();
+    let claim = |capacity| Claim {
+        name: "pgdata-acid-a-1".into(),
+        ordinal: 1,
+        created: Some(now() - SignedDuration::from_hours(3)),
+        capacity,
+        ..Claim::default()
+    };
+    old.claims = Seen::Known(vec![claim(None)]);
+    assert_eq!(first(&old), (true, describe.clone()));
+    // Its pod may only be recreated.
+    old.claims = Seen::Known(vec![claim(Some(1 << 30))]);
+    assert_eq!(first(&old), (false, describe));
 }

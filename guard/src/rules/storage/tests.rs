@@ -31,6 +31,17 @@ fn with(mut facts: Facts, change: impl FnOnce(&mut Facts)) -> Facts {
     facts
 }
 
+/// Lets the claims of these ordinals be deleted as soon as their pods stop.
+fn ending(facts: Facts, ordinals: &[i64]) -> Facts {
+    with(facts, |facts| {
+        if let Seen::Known(claims) = &mut facts.claims {
+            for claim in claims.iter_mut().filter(|claim| ordinals.contains(&claim.ordinal)) {
+                claim.terminating = true;
+            }
+        }
+    })
+}
+
 fn unseen(facts: Facts) -> Facts {
     with(facts, |facts| facts.claims = Seen::Unreadable("forbidden".to_owned()))
 }
@@ -61,6 +72,18 @@ pub(super) fn volumes_deleted() {
             ("none is there to delete", deleting(claimed(5, 3, 3)), Want::Pass),
             ("which ones is not known", deleting(unseen(healthy(5, 3))), Want::Warn),
             ("growth", deleting(claimed(3, 5, 3)), Want::NotApplicable),
+            ("the kept claim ends", ending(claimed(3, 1, 3), &[0]), Want::Deny),
+            ("one of two kept claims ends", ending(claimed(3, 2, 3), &[0]), Want::Pass),
+            ("every kept claim ends", ending(claimed(3, 2, 3), &[0, 1]), Want::Deny),
+            ("a removed claim ends", ending(claimed(3, 1, 3), &[2]), Want::Pass),
+            ("all claims end, to zero", ending(claimed(3, 0, 3), &[0, 1, 2]), Want::Deny),
+            ("the leader's ends, to zero", ending(claimed(3, 0, 3), &[0]), Want::Deny),
+            ("a replica's ends, to zero", ending(claimed(3, 0, 3), &[1]), Want::Pass),
+            (
+                "the only healthy copy that is kept ends",
+                deleting(ending(claimed(5, 3, 5), &[0])).stalled([1, 2]),
+                Want::Deny,
+            ),
             (
                 "no StatefulSet",
                 with(healthy(5, 3), |facts| facts.stateful_set = Seen::Absent),
@@ -75,6 +98,14 @@ pub(super) fn volumes_deleted() {
       Try: to keep them: persistent_volume_claim_retention_policy when_scaled: retain in configmap default/postgres-operator, restart the operator
         shrink only once this says Retain:
           kubectl get statefulset acid-a -o jsonpath='{.spec.persistentVolumeClaimRetentionPolicy.whenScaled}' -n db
+    ");
+    insta::assert_snapshot!(text("volumes-deleted", &ending(claimed(3, 1, 3), &[0])), @"
+    volumes-deleted: no volume that lasts is kept: pgdata-acid-a-0 is being deleted
+      persistentvolumeclaim/pgdata-acid-a-0: metadata.deletionTimestamp: set
+      Try: move the leader to a member whose volume lasts:
+          kubectl pgscale switchover acid-a --to acid-a-1 -n db
+        let acid-a-0 be made again with a new volume, and shrink when it streams:
+          kubectl delete pod acid-a-0 -n db
     ");
     let printed = text("volumes-deleted", &deleting(unseen(healthy(5, 3))));
     let first = "volumes-deleted: this shrink deletes the volumes of the members from ordinal 3 on, with all data";
@@ -222,6 +253,28 @@ fn the_only_copies_of_the_data_are_never_named_for_deletion() {
       Try: keep them, no leader is well enough to be copied from:
           kubectl pgscale status acid-a -n db
     ");
+}
+
+/// A member that led an earlier timeline may hold rows that no other one has.
+#[test]
+fn volume_of_a_former_leader_is_never_named_for_deletion() {
+    let moved = |created: &str| {
+        with(claimed(3, 5, 4), |facts| {
+            facts.last_leader = Seen::Known("acid-a-0".into());
+            if let Seen::Known(claims) = &mut facts.claims {
+                claims[3].created = Some(created.parse().unwrap());
+            }
+        })
+    };
+    let before = text("stale-volume", &moved("2026-10-01T08:00:00Z"));
+    assert!(before.contains("copy or snapshot") && !before.contains("delete"), "{before}");
+    // It was made under the present leader.
+    let since = text("stale-volume", &moved("2026-11-24T09:30:00Z"));
+    assert!(since.contains("kubectl delete pvc pgdata-acid-a-3"), "{since}");
+    let hidden = with(claimed(3, 5, 4), |facts| {
+        facts.last_leader = Seen::Unreadable("forbidden".into());
+    });
+    assert!(!text("stale-volume", &hidden).contains("delete"));
 }
 
 pub(super) fn volume_resizing() {

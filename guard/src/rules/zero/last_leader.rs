@@ -6,7 +6,8 @@ use crate::facts::{Claim, Facts, Seen};
 use crate::object_ref::{self, ObjectRef};
 use crate::postgresql::ordinal;
 use crate::remedy::Remedy;
-use crate::rules::zero::RETURN_FROM_ZERO;
+use crate::rules::zero::first_to_start::first_to_start;
+use crate::rules::zero::{RETURN_FROM_ZERO, kept_in_etcd};
 use crate::rules::{kubectl, set_to, status, unread};
 use crate::verdict::{Finding, Outcome};
 
@@ -54,6 +55,10 @@ pub(super) fn last_leader_left_out(facts: &Assessment<'_>, claims: Option<&[Clai
             let why = "what is left does not say who led last: neither the leader lock nor Patroni's history names \
                        a member";
             return not_known(facts, why.to_owned());
+        }
+        // It never becomes readable: a count that mounts every volume needs no last leader.
+        Err((what, why)) if kept_in_etcd(facts) => {
+            return not_known(facts, format!("{what} could not be read ({why})"));
         }
         Err((what, why)) => return unread(what, why),
     };
@@ -111,38 +116,6 @@ pub(super) fn last_leader_left_out(facts: &Assessment<'_>, claims: Option<&[Clai
     };
     let keep = if pods.is_empty() { "to mount it" } else { "to keep it" };
     Outcome::Found(finding.remedy(set_to(facts, keep, led.saturating_add(1))))
-}
-
-/// Judges the lead of the first member that starts.
-///
-/// The StatefulSet starts its pods one by one, and the first with data is alone. While no member holds
-/// the lock it takes the lead, unless its WAL is more than `maximum_lag_on_failover` behind the last
-/// leader's record (`_is_healthiest_node`, patroni/ha.py).
-fn first_to_start(
-    facts: &Assessment<'_>,
-    last: &LastLeader<'_>,
-    led: i64,
-    claims: Option<&[Claim]>,
-) -> Outcome {
-    let Some(first) = claims.and_then(|claims| claims.iter().map(|claim| claim.ordinal).min())
-    else {
-        return Outcome::Pass;
-    };
-    if first >= led || !facts.all_members().is_empty() {
-        return Outcome::Pass;
-    }
-    let (name, first) = (last.name, facts.pod_name(first));
-    Outcome::Found(
-        Finding::warn(
-            RETURN_FROM_ZERO.id,
-            format!(
-                "{name} led last, and {first} starts first: it may take the lead without the last rows of {name}, up to \
-                 maximum_lag_on_failover"
-            ),
-        )
-        .because_of(last.evidence.clone())
-        .remedy(Remedy::to("see what each member has before clients write again", status(facts))),
-    )
 }
 
 /// Returns the text about the last entry in Patroni's history.

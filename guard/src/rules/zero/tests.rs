@@ -42,6 +42,55 @@ fn claims_hidden(mut facts: Facts) -> Facts {
     facts
 }
 
+/// No member leads that lacks a row of the last leader.
+fn closed(facts: Facts) -> Facts {
+    let mut facts = facts.with_configuration(|it| it.maximum_lag_on_failover = 0);
+    facts.leader = Seen::Known(released());
+    facts
+}
+
+/// The lock after its holder let go of it, with the last position.
+fn released() -> crate::patroni::LeaderLock {
+    crate::patroni::LeaderLock { holder: None, ..crate::rules::testing::lock("acid-a-2") }
+}
+
+/// Three volumes at zero, led last by -2, with these synchronous standbys.
+fn synced(standbys: &[&str]) -> Facts {
+    let facts = asleep(3, &[0, 1, 2], Some("acid-a-2")).synchronous(standbys);
+    let mut facts = known(facts);
+    if let Seen::Known(sync) = &mut facts.sync {
+        sync.leader = Some("acid-a-2".to_owned());
+    }
+    facts
+}
+
+/// The StatefulSet starts a member once the one before is Ready by a probe.
+fn probed(facts: Facts) -> Facts {
+    facts.with_stateful_set(|set| set.probed = true)
+}
+
+fn in_etcd(mut facts: Facts) -> Facts {
+    fn hide<T>(seen: &mut Seen<T>) {
+        *seen = Seen::Unreadable("Patroni keeps its state in etcd".to_owned());
+    }
+    hide(&mut facts.leader);
+    hide(&mut facts.configuration);
+    hide(&mut facts.sync);
+    hide(&mut facts.last_leader);
+    hide(&mut facts.initialize);
+    if facts.change.old.is_none() {
+        facts.stateful_set = Seen::Absent;
+    }
+    facts
+        .with_stateful_set(|set| set.store = Some(Store::Etcd))
+        .with_settings(|it| it.etcd_host = Some("etcd:2379".into()))
+}
+
+/// The same write mounts another directory of the volumes.
+fn moved(facts: Facts) -> Facts {
+    facts.editing(|spec| spec["volume"]["subPath"] = serde_json::json!("other"))
+}
+
 /// A new cluster, of whose name nothing is left.
 fn unborn() -> Facts {
     let mut facts = crate::rules::testing::created(3);
@@ -117,6 +166,38 @@ pub(super) fn return_from_zero() {
                 created(running(1, 2)),
                 Want::Warn,
             ),
+            (
+                "-0 starts first, and leads only with every row",
+                closed(asleep(3, three, last)),
+                Want::Pass,
+            ),
+            ("-0 starts first, and is a synchronous standby", synced(&["acid-a-0"]), Want::Pass),
+            ("-0 starts first, and may not lead", synced(&["acid-a-1"]), Want::Pass),
+            ("-0 may not lead, and is awaited", probed(synced(&["acid-a-1"])), Want::Deny),
+            (
+                "-0 is a synchronous standby, and is awaited",
+                probed(synced(&["acid-a-0"])),
+                Want::Pass,
+            ),
+            ("-0 starts first, and is awaited", probed(asleep(3, three, last)), Want::Warn),
+            (
+                "-0 leads only with every row, and is awaited",
+                probed(closed(asleep(3, three, last))),
+                Want::Warn,
+            ),
+            ("-0 led last, and is awaited", probed(asleep(3, three, Some("acid-a-0"))), Want::Pass),
+            ("-0 has none, and is awaited", probed(known(asleep(3, &[1, 2], last))), Want::Deny),
+            (
+                "-0 has none, and all start at once",
+                probed(known(asleep(3, &[1, 2], last))).in_parallel(),
+                Want::Warn,
+            ),
+            ("in etcd, all are mounted", in_etcd(asleep(3, three, last)), Want::Unknown),
+            ("in etcd, one is left out", in_etcd(asleep(2, three, last)), Want::Deny),
+            ("in etcd, -0 has none", in_etcd(asleep(3, &[1, 2], last)), Want::Deny),
+            ("in etcd, created over all", in_etcd(created(asleep(3, three, last))), Want::Unknown),
+            ("another directory is mounted", moved(asleep(3, three, Some("acid-a-0"))), Want::Deny),
+            ("another directory is mounted, of nothing", moved(asleep(3, &[], None)), Want::Warn),
             ("stays at zero", asleep(0, three, last), Want::NotApplicable),
             ("from more than zero", healthy(3, 5), Want::NotApplicable),
         ],
@@ -247,4 +328,65 @@ fn nothing_starts_without_a_volume_while_the_key_is_left() {
         assert!(printed.contains("annotate") && printed.contains("initialize-"), "{printed}");
         assert!(printed.contains("restore"), "{printed}");
     }
+}
+
+/// A bound on what is lost is printed, with the edit that closes it and the edit back.
+#[test]
+fn warning_of_an_older_first_member_prints_how_to_close_it_and_back() {
+    let mut facts = known(asleep(3, &[0, 1, 2], Some("acid-a-2"))).with_configuration(|it| {
+        it.document = std::sync::Arc::new(
+            serde_json::json!({"ttl": 30, "maximum_lag_on_failover": 33_554_432}),
+        );
+    });
+    facts.leader = Seen::Known(released());
+    assert!(crate::evaluate(&facts, &Policies::default()).allows());
+    insta::assert_snapshot!(text("return-from-zero", &facts), @r#"
+    return-from-zero: acid-a-2 led last, and acid-a-0 starts first: it may take the lead without the last rows of acid-a-2, up to maximum_lag_on_failover (33554432 bytes)
+      configmap/acid-a-config: last leader in history: acid-a-2; maximum_lag_on_failover: 33554432
+      Try: so that only a member with every row of acid-a-2 leads, before the change:
+          kubectl get configmap/acid-a-config -o json -n db | sed 's/\\"maximum_lag_on_failover\\": *33554432/\\"maximum_lag_on_failover\\":0/' | kubectl replace -n db -f -
+        and back, once acid-a-2 leads or all members stream:
+          kubectl get configmap/acid-a-config -o json -n db | sed 's/\\"maximum_lag_on_failover\\": *0/\\"maximum_lag_on_failover\\":33554432/' | kubectl replace -n db -f -
+        or see what each member has before clients write again:
+          kubectl pgscale status acid-a -n db
+    "#);
+    // The operator would write the manifest's value back.
+    let by_manifest = facts.clone().editing(|spec| {
+        spec["patroni"]["maximum_lag_on_failover"] = serde_json::json!(33_554_432);
+    });
+    let printed = text("return-from-zero", &by_manifest);
+    assert!(printed.contains(r#""maximum_lag_on_failover":null"#), "{printed}");
+    // Without a record of the last position no bound holds.
+    facts.leader = Seen::Absent;
+    let printed = text("return-from-zero", &facts);
+    assert!(printed.contains("however many those are") && !printed.contains("sed"), "{printed}");
+    insta::assert_snapshot!(text("return-from-zero", &probed(known(asleep(3, &[1, 2], None)))), @"
+    return-from-zero: acid-a-0 has no volume and waits for a leader to copy from: it is never Ready, and no other member is ever started
+      statefulset/acid-a: readiness probe: set; spec.podManagementPolicy: OrderedReady
+      endpoints/acid-a-config: initialize: 7401122334455667788
+      persistentvolumeclaim/pgdata-acid-a-0: not there
+      Try: set enable_readiness_probe: false in configmap default/postgres-operator, restart the operator, and wait for its sync
+        ask again once this prints nothing:
+          kubectl get statefulset acid-a -o jsonpath='{.spec.template.spec.containers[*].readinessProbe}' -n db
+    ");
+    insta::assert_snapshot!(text("return-from-zero", &moved(asleep(3, &[0], Some("acid-a-0")))), @"
+    return-from-zero: the same write mounts another directory of the volumes: every member would start without data
+      postgresql/acid-a: volume.subPath: unset to other
+      Try: start it from its data: write the count alone:
+          kubectl pgscale set acid-a 3 -n db
+    ");
+}
+
+/// Facts in etcd never become readable: each refusal says how one change passes all the same.
+#[test]
+fn refusal_in_etcd_has_a_way_out() {
+    let waits = in_etcd(asleep(3, &[1, 2], None));
+    let printed = text("return-from-zero", &waits);
+    assert!(printed.contains("kubectl pgscale override acid-a --to 3"), "{printed}");
+    let printed = text("return-from-zero", &in_etcd(created(asleep(3, &[1, 2], None))));
+    assert!(printed.contains("--as-group=pgscale:break-glass"), "{printed}");
+    let whole = in_etcd(asleep(3, &[0, 1, 2], None));
+    assert!(crate::evaluate(&whole, &Policies::default()).allows());
+    let whole = in_etcd(created(asleep(3, &[0, 1, 2], None)));
+    assert!(crate::evaluate(&whole, &Policies::default()).allows());
 }

@@ -105,6 +105,7 @@ fn deployment() -> Value {
         "metadata": {"namespace": "default", "name": "postgres-operator"},
         "spec": {"replicas": 1, "selector": {"matchLabels": {"name": "postgres-operator"}},
             "template": {"spec": {"serviceAccountName": "postgres-operator", "containers": [{"name": "postgres-operator",
+                "image": "ghcr.io/zalando/postgres-operator:v1.15.1",
                 "env": [{"name": "CONFIG_MAP_NAME", "value": "postgres-operator"}]}]}}},
         "status": {"replicas": 1, "availableReplicas": 1},
     })
