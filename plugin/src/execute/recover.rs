@@ -11,6 +11,9 @@
 //! pkg/controller/postgresql.go: the key is the kind of event and the uid). An operator that has not
 //! taken the first update out of its queue then removes nothing. One that has, acts on it whatever is
 //! written later. Such an operator has set the status to `Updating`. The leader then moves at once.
+//! Where the count was set back there is time: the candidate gets the logical slots first.
+
+use std::borrow::Cow;
 
 use kube::api::{Patch, PatchParams};
 use pgscale_guard::postgresql::Postgresql;
@@ -20,6 +23,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::error::chain;
+use crate::execute::slots::LogicalSlots;
 use crate::execute::switchover::{Lead, move_leader};
 use crate::execute::waiting::Waiting;
 use crate::plan::{FIELD_MANAGER, LeaderMove, judge};
@@ -28,6 +32,9 @@ use crate::session::Session;
 /// The number of times that the restoration is tried again after a conflict. The operator writes the
 /// status several times in a row.
 const CONFLICTS: u32 = 5;
+
+/// The number of times that another candidate may turn out to be the best one meanwhile.
+const CHOICES: u32 = 3;
 
 /// A count that this program wrote.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,7 +94,12 @@ pub(crate) async fn recover(
     match leader_move {
         Some(wanted) => {
             let held = hold(session, written).await;
-            match move_again(session, &facts, wanted).await {
+            let moved = if held {
+                move_at_rest(session, &facts, wanted).await
+            } else {
+                move_again(session, &facts, wanted).await
+            };
+            match moved {
                 Ok(lead) if held => {
                     return match write_again(session, written).await {
                         Ok(()) => Recovered::Moved(lead),
@@ -176,6 +188,41 @@ async fn write_again(session: &Session, written: &Written) -> Result<(), Vec<Str
         waiting.tell(&missing.join("; "));
         sleep(session.pace.poll).await;
     }
+}
+
+/// Moves the leader while the count is held, which leaves the time to do that as before any shrink:
+/// the candidate holds the logical slots, and everything is read once more.
+///
+/// # Errors
+/// The reason for which the leader stays where it is.
+async fn move_at_rest(
+    session: &Session,
+    before: &Facts,
+    mut wanted: LeaderMove,
+) -> Result<Lead, String> {
+    let mut facts = Cow::Borrowed(before);
+    for _ in 0..CHOICES {
+        let mut slots = LogicalSlots::default();
+        slots.settle(session, &facts, &wanted).await.map_err(|failure| failure.text())?;
+        let (now, policies) = session.facts(before.change.clone(), AskWhom::All).await;
+        session.show_warnings();
+        let (leader_move, _) = judge(&now, &policies, None);
+        let Some(best) = leader_move else {
+            let stays = now.leader_stays() && !now.leader_condemned();
+            return if stays {
+                Ok(Lead::Kept)
+            } else {
+                Err("no member that stays can take over any more".to_owned())
+            };
+        };
+        if (&best.from, &best.to) == (&wanted.from, &wanted.to) {
+            let confirmed = slots.confirm(session, &now, &best).await;
+            confirmed.map_err(|failure| failure.text())?;
+            return move_again(session, &now, best).await;
+        }
+        (wanted, facts) = (best, Cow::Owned(now));
+    }
+    Err("the member that can take over best keeps changing".to_owned())
 }
 
 async fn move_again(session: &Session, facts: &Facts, wanted: LeaderMove) -> Result<Lead, String> {
