@@ -15,7 +15,7 @@ const TEMPLATE: &str =
     "{about-with-newline}\n{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}";
 
 /// Flags that only `help VERB` lists.
-const RARE: [&str; 13] = [
+const RARE: [&str; 11] = [
     "at",
     "confirm",
     "current",
@@ -24,10 +24,8 @@ const RARE: [&str; 13] = [
     "max_parallel",
     "operator_config",
     "patch",
-    "policy_files",
     "report",
     "stop_on_error",
-    "to_of_record",
     "wait",
 ];
 

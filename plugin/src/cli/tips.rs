@@ -19,8 +19,18 @@ const VERBS: [(&str, &str); 3] = [
 /// The verbs that only look. A wrong word never suggests another one: a slip of the hand must not
 /// become a change.
 const HARMLESS: [&str; 12] = [
-    "completion", "doctor", "history", "lint", "plan", "policy", "rules", "snapshot", "status",
-    "verify", "version", "wait",
+    "completion",
+    "doctor",
+    "history",
+    "lint",
+    "plan",
+    "policy",
+    "rules",
+    "snapshot",
+    "status",
+    "verify",
+    "version",
+    "wait",
 ];
 
 /// Returns the error without a suggestion of a verb that changes something. Where none is left, the

@@ -34,19 +34,23 @@ use crate::view::lint::{annotations, junit, render};
     after_help = "\
 Examples:
   kubectl pgscale lint -f manifests/ --diff origin/main
-  kubectl pgscale lint -f acid-a.yaml --policy production.yaml --current stored.yaml
+  kubectl pgscale lint -f acid-a.yaml --policy prod.yaml --current now.yaml
   helm template . | kubectl pgscale lint -f - --live
   kubectl pgscale lint --facts record.json --to 2
   kubectl pgscale lint -f manifests/ -o github"
 )]
 pub(crate) struct Args {
-    /// Files and directories with manifests, YAML or JSON; - for standard input.
+    /// Manifests: files, directories, - for stdin.
+    ///
+    /// They are YAML or JSON, and a directory is read with all below it.
     #[arg(short = 'f', long, value_name = "FILE", num_args = 1..)]
     filename: Vec<PathBuf>,
     /// The same, as a hook of Git gives them.
     #[arg(value_name = "PATH")]
     path: Vec<PathBuf>,
-    /// Files and directories with policies, overrides and namespaces, beside those of -f.
+    /// Policies beside those of -f: files, directories.
+    ///
+    /// Overrides and namespaces are read from there as well.
     #[arg(long, value_name = "PATH")]
     policy: Vec<PathBuf>,
     /// The state before: a file with objects as kubectl get -o yaml prints them.
@@ -58,7 +62,9 @@ pub(crate) struct Args {
     /// A record of kubectl pgscale snapshot, by which the cluster in it is judged.
     #[arg(long, value_name = "FILE", conflicts_with = "live")]
     facts: Vec<PathBuf>,
-    /// Count to judge the record for, instead of the recorded one.
+    /// Count to judge the record for.
+    ///
+    /// Without it the recorded change is judged.
     #[arg(long = "to", value_name = "N", value_parser = count, allow_negative_numbers = true,
         requires = "facts", conflicts_with = "manifests")]
     count: Option<i64>,

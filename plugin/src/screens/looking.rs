@@ -259,7 +259,7 @@ async fn status_unread() {
 
     IF SET TO   VERDICT                RULES
     2           refused                operator-limits, no-leader, leader-condemned,
-                                       and 17 more
+                                       and 18 more
     4           allowed, 15 warnings   operator-limits, dcs-store-changing,
                                        no-leader, and 12 more
 
@@ -300,7 +300,7 @@ async fn status_unread() {
     replication slots cannot be read: get configmaps in db: forbidden
 
     IF SET TO   VERDICT                RULES
-    2           refused                operator-limits, no-leader, leader-condemned, and 17 more
+    2           refused                operator-limits, no-leader, leader-condemned, and 18 more
     4           allowed, 15 warnings   operator-limits, dcs-store-changing, no-leader, and 12 more
 
     Not converged:

@@ -121,6 +121,8 @@ async fn rules() {
     leader-condemned            the leader's pod would be deleted
     leader-cannot-move          the leader's pod would be deleted and ordinal 0
                                 cannot take over
+    last-to-stop                the member that stops last, and starts first again,
+                                lacks the newest rows
     too-few-healthy-survivors   healthy members would be removed and too few healthy
                                 ones kept
     survivor-unhealthy          a kept member is not healthy
@@ -201,6 +203,7 @@ async fn rules() {
     no-leader                   no member leads, or more than one claims to
     leader-condemned            the leader's pod would be deleted
     leader-cannot-move          the leader's pod would be deleted and ordinal 0 cannot take over
+    last-to-stop                the member that stops last, and starts first again, lacks the newest rows
     too-few-healthy-survivors   healthy members would be removed and too few healthy ones kept
     survivor-unhealthy          a kept member is not healthy
     logical-slots               the leader goes, and the next one may lack its logical replication slots

@@ -88,7 +88,7 @@ async fn refused_change_is_shown_with_its_line_and_what_is_not_known() {
       below-min: 2 instances asked for, 3 is the minimum
         scalepolicy/production: instances.min: 3
       Note: the operator's own limits are not known, so the written counts are judged: --operator-config gives them
-      Not judged: 31 rules, because the cluster was not read; 1 rule (operator-limits), because the operator's limits could not be read (the cluster was not read)
+      Not judged: 32 rules, because the cluster was not read; 1 rule (operator-limits), because the operator's limits could not be read (the cluster was not read)
     1 cluster (1 refused), 0 errors, 1 policy, 1 object of another kind in 1 file
     ");
 }

@@ -118,6 +118,7 @@ async fn wide_shows_the_whole_impact_and_every_rule() {
          configmap/acid-a-config: synchronous_node_count: 1
          configmap/acid-a-sync: not there
          statefulset/acid-a: compared parts: as the operator writes them
+      n/a  last-to-stop
       PASS too-few-healthy-survivors
          configmap/acid-a-leader: leader: acid-a-0; renewTime: TIME ttl: 30
          pod/acid-a-0: status.phase: Running; condition Ready: yes; spec.nodeName: node-0
