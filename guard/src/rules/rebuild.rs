@@ -314,7 +314,7 @@ fn lasts(facts: &Assessment<'_>, member: &Member) -> Option<String> {
 /// Returns the reason to believe that the pod of `ordinal` cannot be made: its claim has waited for
 /// it for over an hour.
 ///
-/// The StatefulSet makes the claim before the pod (`CreateStatefulPod`, stateful_pod_control.go of
+/// The StatefulSet makes the claim before the pod (`CreateStatefulPod`, `stateful_pod_control.go` of
 /// Kubernetes). One with a volume may be of a pod that comes back.
 fn never_made(facts: &Assessment<'_>, ordinal: i64) -> Option<String> {
     let claims = facts.claims.known()?;

@@ -198,15 +198,16 @@ fn data_moves(facts: &Assessment<'_>, claims: Option<&[Claim]>) -> Option<Outcom
     }
     let mut finding: Option<Finding> = None;
     for key in ["subPath", "isSubPathExpr"] {
-        let (was, is) = (&old.spec["volume"][key], &facts.change.new.spec["volume"][key]);
-        let unset = |value: &Value| value.is_null() || *value == false || *value == "";
-        if was == is || (unset(was) && unset(is)) {
+        let path = format!("/volume/{key}");
+        let set = |value: &&Value| !value.is_null() && **value != false && **value != "";
+        let was = old.spec.pointer(&path).filter(set);
+        let is = facts.change.new.spec.pointer(&path).filter(set);
+        if was == is {
             continue;
         }
-        let shown = |value: &Value| match value {
-            Value::Null => "unset".to_owned(),
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
+        let shown = |value: Option<&Value>| {
+            let text = value.map(|it| it.as_str().map_or_else(|| it.to_string(), str::to_owned));
+            text.unwrap_or_else(|| "unset".to_owned())
         };
         finding = Some(
             finding

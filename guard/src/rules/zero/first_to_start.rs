@@ -4,6 +4,8 @@
 //! more than `maximum_lag_on_failover` behind the last leader's record (`_is_healthiest_node`,
 //! patroni/ha.py). No member waits for one that has no pod.
 
+use serde_json::Value;
+
 use crate::assessment::Assessment;
 use crate::evidence::Evidence;
 use crate::facts::{Claim, Seen, StatefulSet};
@@ -227,7 +229,13 @@ fn closing(facts: &Assessment<'_>, last: &str) -> Option<Remedy> {
     };
     // The operator writes the manifest's value into the configuration as soon as a member answers
     // (`checkAndSetGlobalPostgreSQLConfiguration`, pkg/cluster/sync.go).
-    let written = facts.change.new.spec["patroni"][LAG].as_i64().filter(|bytes| *bytes > 0);
+    let written = facts
+        .change
+        .new
+        .spec
+        .pointer(&format!("/patroni/{LAG}"))
+        .and_then(Value::as_i64)
+        .filter(|bytes| *bytes > 0);
     let cluster = facts.postgresql_source().argument();
     let manifest = |value: &str| {
         let patch = format!(r#"{{"spec":{{"patroni":{{"{LAG}":{value}}}}}}}"#);
