@@ -71,7 +71,7 @@ pub(crate) struct Args {
     /// A JSON merge patch or a JSON Patch of the only cluster in --current or --facts.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["diff", "live", "count"])]
     patch: Vec<PathBuf>,
-    /// The operator's settings: its OperatorConfiguration or its ConfigMap.
+    /// The operator's settings: its configuration object or ConfigMap.
     #[arg(long, value_name = "FILE", conflicts_with = "live")]
     operator_config: Option<PathBuf>,
     /// Read the cluster for everything that is not in the manifests.
@@ -99,7 +99,7 @@ enum Shown {
     Yaml,
     /// SARIF 2.1.0, for code scanning.
     Sarif,
-    /// JUnit XML, for test reports.
+    /// XML for test reports.
     Junit,
     /// Annotations of GitHub Actions.
     Github,

@@ -33,13 +33,12 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let cluster = session.cluster(&args.target.name).await?;
     let goal = Goal::of_cluster(&cluster);
     session.interruption.means("interrupted; waiting changes nothing");
-    let timeout = match args.patience.timeout {
-        Some(timeout) => timeout,
-        None => {
-            let patience = Patience::of_cluster(session, &cluster).await;
-            patience.tell(session);
-            patience.limit
-        }
+    let timeout = if let Some(timeout) = args.patience.timeout {
+        timeout
+    } else {
+        let patience = Patience::of_cluster(session, &cluster).await;
+        patience.tell(session);
+        patience.limit
     };
     let watched = watch(session, &goal, timeout).await;
     let said = format!(

@@ -82,7 +82,9 @@ async fn one(base: &str, path: &Path) -> Result<(Vec<Text>, Vec<Problem>), Strin
     if entries.is_empty() {
         return Ok((Vec::new(), problems));
     }
-    let asked: String = entries.iter().map(|entry| format!("{}\n", entry.object)).collect();
+    let mut asked =
+        entries.iter().map(|entry| entry.object.as_str()).collect::<Vec<_>>().join("\n");
+    asked.push('\n');
     let answer = git(&top, &["cat-file", "--batch"], Some(asked)).await?;
     let mut texts = Vec::new();
     let mut rest = answer.as_slice();
@@ -190,9 +192,12 @@ async fn git(directory: &Path, words: &[&str], input: Option<String>) -> Result<
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     let run = async {
-        let mut child = command.spawn().map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => "git is not on the path".to_owned(),
-            _ => format!("git cannot be run: {error}"),
+        let mut child = command.spawn().map_err(|error| {
+            if error.kind() == std::io::ErrorKind::NotFound {
+                "git is not on the path".to_owned()
+            } else {
+                format!("git cannot be run: {error}")
+            }
         })?;
         let stdin = child.stdin.take();
         // The answer is read meanwhile: it may be larger than the pipe.

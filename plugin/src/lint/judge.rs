@@ -99,7 +99,7 @@ impl Lint<'_> {
             Current::Unknown if !self.recorded.is_empty() => {
                 Current::Stored(self.recorded.iter().map(Recorded::manifest).collect())
             }
-            known => known.clone(),
+            known @ (Current::Unknown | Current::Stored(_) | Current::Revision(_)) => known.clone(),
         }
     }
 }

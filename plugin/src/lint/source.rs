@@ -33,7 +33,7 @@ impl Text {
         let text = String::from_utf8(bytes).map_err(|error| {
             let valid = error.utf8_error().valid_up_to();
             let before = error.as_bytes().get(..valid).unwrap_or_default();
-            let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+            let line = before.split(|byte| *byte == b'\n').count();
             let line = u64::try_from(line).unwrap_or(u64::MAX);
             Problem::new(Place::line(name, line), "it is not UTF-8 text")
         })?;
@@ -116,14 +116,13 @@ impl Reading {
             }
             match fs::metadata(&entry) {
                 Ok(found) if found.is_dir() => self.directory(&entry, depth + 1),
-                Ok(_) if !is_manifest(&entry) => {}
+                // A link that leads nowhere is only worth a word where it is named as a manifest.
+                _ if !is_manifest(&entry) => {}
                 Ok(found) if found.is_file() => self.file(&entry),
                 Ok(_) => {
                     let place = Place::file(&entry.to_string_lossy());
                     self.problems.push(Problem::new(place, "it is no regular file"));
                 }
-                // A link that leads nowhere is only worth a word where it is named as a manifest.
-                Err(_) if !is_manifest(&entry) => {}
                 Err(error) => self.failed(&entry.to_string_lossy(), &error),
             }
         }

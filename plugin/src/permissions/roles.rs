@@ -28,19 +28,19 @@ struct Rule {
     resource_names: Vec<String>,
 }
 
-/// Returns the rules of the chart's ClusterRoles of these names.
+/// Returns the rules of the chart's cluster roles of these names.
 fn rules_of(names: &[&str]) -> Vec<Rule> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/pgscale/files/rbac.yaml");
     let roles: Vec<Role> = serde_saphyr::from_multiple(&fs::read_to_string(path).unwrap()).unwrap();
-    let (mut found, mut rules) = (0, Vec::new());
+    let (mut found, mut all) = (0, Vec::new());
     for role in roles {
         if role.kind == "ClusterRole" && names.contains(&role.metadata.name.as_str()) {
             found += 1;
-            rules.extend(role.rules);
+            all.extend(role.rules);
         }
     }
     assert_eq!(found, names.len(), "the chart has all of {names:?}");
-    rules
+    all
 }
 
 /// Returns whether the rules give every verb of `access`, for objects of any name.

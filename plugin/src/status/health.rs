@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use pgscale_guard::Seen;
 use pgscale_guard::facts::{Facts, Health, Live};
+use serde_json::Value;
 
 use super::{Severity, Status};
 use crate::diagnosis::Cause;
@@ -168,7 +169,13 @@ impl Version {
         running.dedup();
         Self {
             running: running.into_iter().map(spelled).collect(),
-            declared: facts.change.new.spec["postgresql"]["version"].as_str().map(str::to_owned),
+            declared: facts
+                .change
+                .new
+                .spec
+                .pointer("/postgresql/version")
+                .and_then(Value::as_str)
+                .map(str::to_owned),
         }
     }
 }

@@ -85,9 +85,8 @@ fn headline(status: &Status, width: Option<usize>) -> String {
     let Headline { word, reasons, warnings } = status.headline();
     let style = match word {
         Word::Down | Word::Degraded => BAD,
-        Word::Unknown | Word::Stopped => CARE,
         Word::Healthy if warnings.is_empty() => GOOD,
-        Word::Healthy => CARE,
+        Word::Unknown | Word::Stopped | Word::Healthy => CARE,
     };
     let mut says = format!("{style}{}{style:#}", word.as_str());
     let some = |all: &[String]| {
@@ -273,7 +272,7 @@ fn unknown_vitals(vitals: &Vitals) -> Vec<String> {
 fn delays(flow: Option<&Flow>, member: &Member) -> String {
     let found = flow.and_then(|flow| flow.of(&member.name));
     let Some(Delays { write, flush, replay }) = found.copied() else { return String::new() };
-    if [write, flush, replay].iter().all(|delay| delay.is_none()) {
+    if [write, flush, replay].iter().all(Option::is_none) {
         return String::new();
     }
     let one = |seconds: Option<f64>| match seconds {

@@ -37,7 +37,7 @@ async fn shrunk(staged: &Staged) -> Result<Row> {
     let record = finish(writer).await?;
 
     let writer = staged.writing().await?;
-    let (moves, before) = (switchovers(cluster).await?, State::of(cluster).await?);
+    let (made, before) = (switchovers(cluster).await?, State::of(cluster).await?);
     staged.patch(2).await?;
     staged.led(&writer, 2).await?;
     cluster.settled().await?;
@@ -45,7 +45,7 @@ async fn shrunk(staged: &Staged) -> Result<Row> {
     let renewed = pods.iter().filter(|pod| pod.labels().contains_key(LABEL)).count();
     acknowledged(&writer, WARM).await?;
     let after = State::of(cluster).await?;
-    let moved = switchovers(cluster).await? > moves;
+    let moved = switchovers(cluster).await? > made;
     let what = format!(
         "{}; {renewed} of 2 pods that stay are renewed; promotions: {}",
         change_of_leader(before.leader, after.leader, moved),

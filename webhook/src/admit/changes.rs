@@ -94,7 +94,7 @@ async fn follow(client: &Client, shared: &Shared, operators: KnownOperators) {
 /// Watches all subjects, and never ends.
 async fn keep_watching_all(client: &Client, shared: &Shared, subjects: &[Subject]) {
     join_all(subjects.iter().map(|subject| keep_watching(client, shared, subject))).await;
-    futures::future::pending().await
+    futures::future::pending::<()>().await;
 }
 
 async fn keep_watching(client: &Client, shared: &Shared, subject: &Subject) {

@@ -61,8 +61,8 @@ impl Removal {
     /// no member, or all of them, or of a cluster that never ran.
     pub(super) fn of(facts: &Facts) -> Option<Self> {
         let to = facts.to();
-        let never_ran = facts.stateful_set == Seen::Absent
-            && facts.members.known().is_some_and(|members| members.is_empty());
+        let never_ran =
+            facts.stateful_set == Seen::Absent && facts.members.known().is_some_and(Vec::is_empty);
         if facts.change.old.is_none() || to < 1 || never_ran {
             return None;
         }

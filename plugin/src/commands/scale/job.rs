@@ -161,12 +161,12 @@ impl Job {
         let (session, impact) = (self.session.clone(), self.impact.take());
         let outcome = match self.prepared {
             Ok(Prepared { plan, stands: Stands::Nothing, .. }) => {
-                resume(&session, plan, request).await
+                Box::pin(resume(&session, plan, request)).await
             }
             Ok(Prepared { plan, facts, stands: Stands::Ready }) => {
                 let patience = Patience::of_change(impact.as_deref());
-                let wanted = Wanted { request, agreed, patience };
-                Box::pin(act(&session, plan, facts, wanted)).await
+                let asked_for = Wanted { request, agreed, patience };
+                Box::pin(act(&session, plan, facts, asked_for)).await
             }
             Ok(Prepared { stands: Stands::Refused(_), .. }) | Err(_) => {
                 self.end(|| Failure::new(Kind::Declined, "not begun"))
@@ -358,7 +358,10 @@ async fn act(session: &Session, plan: Plan, facts: Facts, wanted: Wanted<'_>) ->
         Err(failure) => Outcome::failed(plan, failure),
         // The report shows the plan that was agreed to. The wait follows the plan that was carried
         // out.
-        Ok(now) => Outcome { plan: Some(plan), ..follow(session, now, request, timeout).await },
+        Ok(now) => {
+            let followed = Box::pin(follow(session, now, request, timeout)).await;
+            Outcome { plan: Some(plan), ..followed }
+        }
     };
     outcome.done = done;
     if outcome.watched.is_some() && outcome.failure().is_none() {

@@ -206,7 +206,7 @@ mod tests {
     #[tokio::test]
     async fn changes_carry_their_time_where_that_is_wanted() {
         let list = watched("status -w --timestamps", " ").await;
-        let changed = list.lines().skip(1).filter(|line| line.starts_with("2"));
+        let changed = list.lines().skip(1).filter(|line| line.starts_with('2'));
         assert!(changed.filter(|line| line.contains("Z  acid-a ")).count() >= 1, "{list}");
         let one = watched("status acid-a -w --timestamps", "Leader:    ").await;
         let times = one.lines().filter(|line| line.ends_with('Z') && line.starts_with("20"));

@@ -1,6 +1,7 @@
 //! The verdicts as SARIF 2.1.0, which GitHub and others show beside the code.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use pgscale_guard::rules::{RULES, Rule};
 use pgscale_guard::verdict::{Finding, Severity};
@@ -135,13 +136,16 @@ fn uri(path: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
             uri.push(char::from(byte));
         } else {
-            uri.push_str(&format!("%{byte:02X}"));
+            _ = write!(uri, "%{byte:02X}");
         }
     }
     if path.starts_with('/') { format!("file://{uri}") } else { uri }
 }
 
 fn fingerprint(parts: &[&str]) -> String {
-    let digest = Sha256::digest(parts.join("\0"));
-    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::new();
+    for byte in Sha256::digest(parts.join("\0")).iter().take(16) {
+        _ = write!(text, "{byte:02x}");
+    }
+    text
 }

@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use serde_json::json;
 
 use super::*;
@@ -106,13 +108,14 @@ fn repeated_anchors_and_deep_values_are_bounded() {
     let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..10 {
         let below = format!("*a{}", level - 1);
-        let row = vec![below.as_str(); 9].join(", ");
-        laughs.push_str(&format!("a{level}: &a{level} [{row}]\n"));
+        let row = [below.as_str(); 9].join(", ");
+        _ = writeln!(laughs, "a{level}: &a{level} [{row}]");
     }
     assert!(bad(&laughs).contains("cannot be read"), "{}", bad(&laughs));
     let deep = format!("{}1{}", "[".repeat(5000), "]".repeat(5000));
     assert!(bad(&deep).contains("cannot be read"), "{}", bad(&deep));
-    let deep: String = (0..5000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
+    let deep: Vec<String> = (0..5000).map(|depth| format!("{}a:", " ".repeat(depth))).collect();
+    let deep = deep.join("\n");
     assert!(bad(&deep).contains("cannot be read"), "{}", bad(&deep));
 }
 

@@ -1,4 +1,4 @@
-//! The verdicts as JUnit XML: one test case per cluster.
+//! The verdicts as XML for test reports: one test case per cluster.
 
 use pgscale_guard::verdict::{Finding, Severity};
 
