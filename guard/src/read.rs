@@ -27,6 +27,7 @@ mod capacity;
 mod carried_out;
 mod clusters;
 mod fetch;
+mod json_end;
 #[cfg(test)]
 mod matrix;
 mod member_address;

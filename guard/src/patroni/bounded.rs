@@ -44,15 +44,11 @@ fn at_most(text: &str) -> usize {
 pub(crate) struct Scan {
     text: bool,
     escaped: bool,
-    depth: usize,
-    ended: bool,
-    /// Whether it begins with a bracket. `None` before the first byte that is no white space.
-    json: Option<bool>,
 }
 
 impl Scan {
     /// Takes the next byte. Returns whether it is outside of strings.
-    fn outside(&mut self, byte: u8) -> bool {
+    pub(crate) fn outside(&mut self, byte: u8) -> bool {
         if self.text {
             match byte {
                 _ if self.escaped => self.escaped = false,
@@ -65,37 +61,13 @@ impl Scan {
         self.text = byte == b'"';
         !self.text
     }
-
-    /// Takes the next bytes. Returns whether an object or array that they belong to has ended.
-    ///
-    /// Each byte is looked at once, however many pieces the text comes in.
-    pub(crate) fn ends(&mut self, bytes: &[u8]) -> bool {
-        for &byte in bytes {
-            if !byte.is_ascii_whitespace() {
-                self.json.get_or_insert(matches!(byte, b'{' | b'['));
-            }
-            // Words, which may have brackets as well, have no end that can be seen.
-            if !self.outside(byte) || self.json == Some(false) {
-                continue;
-            }
-            match byte {
-                b'{' | b'[' => self.depth += 1,
-                b'}' | b']' => {
-                    self.depth = self.depth.saturating_sub(1);
-                    self.ended |= self.depth == 0;
-                }
-                _ => {}
-            }
-        }
-        self.ended
-    }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "it is for tests")]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
-    use serde_json::{Value, json};
+    use serde_json::Value;
 
     use super::*;
 
@@ -107,7 +79,7 @@ mod tests {
         }
     }
 
-    fn any_json() -> impl Strategy<Value = Value> {
+    pub(crate) fn any_json() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             any::<bool>().prop_map(Value::from),
             any::<i64>().prop_map(Value::from),
@@ -129,23 +101,6 @@ mod tests {
         fn no_value_is_overlooked(value in any_json()) {
             prop_assert!(at_most(&value.to_string()) >= count(&value), "{value}");
         }
-
-        #[test]
-        fn end_is_found_in_whatever_pieces_the_text_comes(value in any_json(), size in 1_usize..9) {
-            let text = json!({"state": value}).to_string();
-            let mut scan = Scan::default();
-            let pieces: Vec<&[u8]> = text.as_bytes().chunks(size).collect();
-            let (last, before) = pieces.split_last().unwrap();
-            for piece in before {
-                prop_assert!(!scan.ends(piece), "{text}");
-            }
-            prop_assert!(scan.ends(last), "{text}");
-        }
-    }
-
-    #[test]
-    fn words_have_no_end() {
-        assert!(!Scan::default().ends(b"no candidates: ['acid-a-1']"));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 
 use crate::duration::exact;
 use crate::facts::Member;
-use crate::patroni::bounded::Scan;
+use crate::read::json_end::JsonEnd;
 use crate::read::member_address::of_a_member;
 
 /// The time that a member has to report its position.
@@ -197,7 +197,7 @@ async fn whole(body: hyper::body::Incoming) -> Result<Vec<u8>, String> {
     let declared = body.size_hint().exact().is_some();
     let mut body = Limited::new(body, LONGEST_ANSWER);
     let mut whole = Vec::new();
-    let mut scan = Scan::default();
+    let mut end = JsonEnd::default();
     loop {
         let frame = if declared || whole.is_empty() {
             body.frame().await
@@ -215,7 +215,7 @@ async fn whole(body: hyper::body::Incoming) -> Result<Vec<u8>, String> {
         let Some(data) = frame.data_ref() else { continue };
         whole.extend_from_slice(data);
         // Not parsed: a member that sends byte by byte would have it parsed as often.
-        if scan.ends(data) && !declared {
+        if end.reached(data) && !declared {
             return Ok(whole);
         }
     }
