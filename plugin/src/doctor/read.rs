@@ -149,6 +149,7 @@ pub(crate) async fn facts(session: &Session) -> Result<Facts, String> {
     };
     facts.home = home(&facts);
     at_home(session, &mut facts).await;
+    hide_where_home_is_unread(&mut facts);
     facts.served = served(client, &facts).await;
     facts.operators = operators(session, &facts).await;
     // The time of the last answer: reading takes a while.
@@ -156,6 +157,18 @@ pub(crate) async fn facts(session: &Session) -> Result<Facts, String> {
     facts.canary = send(session, &facts).await;
     session.show_warnings();
     Ok(facts)
+}
+
+/// Takes nothing as missing in a namespace that is not known because it could not be read which it is.
+pub(super) fn hide_where_home_is_unread(facts: &mut Facts) {
+    let unread = facts.registration.unreadable().or(facts.deployments.unreadable());
+    let (None, Some(why)) = (&facts.home, unread) else { return };
+    let why = why.to_owned();
+    facts.pods = Seen::Unreadable(why.clone());
+    facts.service = Seen::Unreadable(why.clone());
+    facts.slices = Seen::Unreadable(why.clone());
+    facts.budgets = Seen::Unreadable(why.clone());
+    facts.quotas = Seen::Unreadable(why);
 }
 
 /// Returns the namespace of the webhook: of the Deployment with its name, or of the Service that

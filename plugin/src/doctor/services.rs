@@ -16,6 +16,8 @@ pub(super) fn findings(case: &Case<'_>) -> Vec<Finding> {
     let object = || Object::within("service", case.home, WEBHOOK);
     match &case.facts.service {
         Seen::Unreadable(_) => {}
+        // Nothing is installed: the missing registration says so.
+        Seen::Absent if case.facts.home.is_none() => {}
         Seen::Absent => found.push(
             fails(
                 "service-missing",

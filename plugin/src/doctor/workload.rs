@@ -21,6 +21,8 @@ pub(super) fn findings(case: &Case<'_>) -> Vec<Finding> {
     let mut found: Vec<Finding> = namespace(case).into_iter().collect();
     match case.facts.deployment() {
         Seen::Unreadable(_) => {}
+        // Nothing is installed: the missing registration says so.
+        Seen::Absent if case.facts.home.is_none() => {}
         Seen::Absent => found.push(
             fails(
                 "deployment-missing",

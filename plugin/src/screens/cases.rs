@@ -307,7 +307,7 @@ pub(super) const CASES: &[Case] = &[
         line: "doctor",
         code: 5,
         styled: &[(BAD, "the guard DOES NOT HOLD")],
-        wide: &["helm install pgscale", "helm get manifest", "kubectl create configmap"],
+        wide: &["helm install pgscale", "kubectl create configmap"],
         ..PLAIN
     },
     Case { name: "rules", line: "rules", ..PLAIN },

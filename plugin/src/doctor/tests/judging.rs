@@ -9,6 +9,7 @@ use super::healthy::{HOME, add, edit, healthy};
 use super::{diagnose, ids};
 use crate::doctor::canary::Canary;
 use crate::doctor::facts::Facts;
+use crate::doctor::read::hide_where_home_is_unread;
 use crate::doctor::rights::{Access, holders};
 use crate::doctor::{Level, Verdict};
 
@@ -206,4 +207,27 @@ fn nothing_is_fine_where_nothing_could_be_read() {
     let found = diagnose(&facts).unwrap();
     assert_eq!(found.verdict(), Verdict::CannotBeJudged);
     assert!(found.findings.iter().all(|finding| finding.level == Level::Unread), "{found:#?}");
+}
+
+/// Where the guard is installed could not be read: neither is a Service missing there, nor can
+/// anything be put back.
+#[test]
+fn nothing_is_missing_in_a_namespace_that_could_not_be_read() {
+    let mut facts = Facts { definitions: healthy().definitions, ..empty() };
+    facts.registration = Seen::Unreadable("connection refused".to_owned());
+    facts.deployments = Seen::Unreadable("connection refused".to_owned());
+    hide_where_home_is_unread(&mut facts);
+    let found = diagnose(&facts).unwrap();
+    let failing: Vec<_> = found.findings.iter().filter(|it| it.level == Level::Fails).collect();
+    assert_eq!(failing.len(), 0, "{failing:#?}");
+    assert_eq!(found.verdict(), Verdict::CannotBeJudged);
+}
+
+#[test]
+fn missing_installation_is_found_once() {
+    let found = diagnose(&empty()).unwrap();
+    let missing: Vec<_> = found.findings.iter().map(|it| it.id).collect();
+    for id in ["service-missing", "deployment-missing", "webhook-permission-missing"] {
+        assert!(!missing.contains(&id), "{missing:?}");
+    }
 }
