@@ -247,6 +247,9 @@ async fn live(
 fn whole(facts: &Facts, policies: &Policies, basis: Basis) -> Checked {
     let change = &facts.change;
     let verdict = evaluate(facts, policies);
+    // Not one of them is assumed: a client may lack the permission to read nearly everything.
+    let unread: Vec<_> =
+        verdict.unjudged().map(|finding| (finding.rule, finding.message.clone())).collect();
     let checked = Checked {
         namespace: change.new.namespace.clone(),
         name: change.new.name.clone(),
@@ -254,10 +257,14 @@ fn whole(facts: &Facts, policies: &Policies, basis: Basis) -> Checked {
         from: change.old.as_ref().map(|old| old.instances.unwrap_or(0)),
         to: change.new.instances,
         basis,
-        said: if verdict.allows() { Said::Allowed } else { Said::Refused },
+        said: match verdict.allows() {
+            true if unread.is_empty() => Said::Allowed,
+            true => Said::SoFar,
+            false => Said::Refused,
+        },
         certain: verdict.denials().map(|finding| finding.rule).collect(),
         findings: spoken(verdict.findings),
-        not_judged: Vec::new(),
+        not_judged: unread,
         notes: Vec::new(),
     };
     if change.may_change_count() {
