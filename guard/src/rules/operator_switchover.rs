@@ -33,9 +33,9 @@ every row that was acknowledged in between. So a plain write never deletes the l
 write the count.
 
 When this rule refuses a change, what other rules find only because the leader would be deleted is listed as
-its evidence. It refuses growth, too, and a number that the operator's limits make the count it is, where the
-leader's pod is left out: more pods live than the object asks for, and the operator, woken by any write, deletes
-them. A count that keeps the leader is always admitted.
+its evidence. It refuses growth, too, that leaves the leader's pod out: where five pods live, -4 leads and the
+object asks for 2, any write of 3 makes the operator delete -4. The same holds for a number that the operator's
+limits turn into such a count. This rule refuses no count that keeps the leader.
 
 Signals: the holder of the leader lock and the ordinal of its pod.
 

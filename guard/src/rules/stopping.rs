@@ -29,12 +29,13 @@ Signals: the holder of the leader lock; where that is not ordinal 0, whether ord
 answers, is on the leader's timeline, had received within a second what the leader had when asked, is not
 tagged nofailover, and, where replication is synchronous (not quorum), is a synchronous standby.
 
-Blind spots: what happens between the admission and the operator's act. `kubectl pgscale set NAME 0` moves the
-leader to ordinal 0 first; after that nothing can go wrong in between. Where no member leads, this rule is
+Blind spots: what happens between the admission and the operator's act. Where no member leads, this rule is
 silent: return-from-zero looks at the volumes when the cluster comes back.
 
-Way out: mend ordinal 0, or wait until it has caught up. A policy's `rules: {last-to-stop: Warn}` or an override
-lets the change pass.
+Way out: `kubectl pgscale set NAME 0 -n NAMESPACE --confirm=NAMESPACE/NAME` moves the leader to ordinal 0 first,
+and then writes 0 (scale-to-zero still needs a policy with `zero: Allow`). Where ordinal 0 is not fit, see
+`kubectl pgscale status NAME -n NAMESPACE`: mend it, or wait until it has caught up. A policy's
+`rules: {last-to-stop: Warn}` or an override lets the change pass, and what ordinal 0 lacks may be lost.
 
 Upstream: preScaleDown, pkg/cluster/resources.go of zalando/postgres-operator; is_failover_possible,
 patroni/api.py; is_healthiest_node and manual_failover_process_no_leader, patroni/ha.py.",
