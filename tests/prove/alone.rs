@@ -6,8 +6,6 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use k8s_openapi::api::core::v1::Event;
-use kube::api::{Api, ListParams};
 use pgscale_tests::cluster::Cluster;
 use pgscale_tests::proof::Outcome;
 use pgscale_tests::proof::stages::{self, Stage, WARM};
@@ -35,24 +33,52 @@ enum End {
     Still(i32),
 }
 
+/// The sight of a hand-over: another member leads while the StatefulSet still has its former count.
+///
+/// The operator asks for the switchover first, and waits for Patroni's answer, before it lowers the
+/// count (`preScaleDown`, pkg/cluster/resources.go). It writes no Event about that. Where it deletes
+/// the leader, the count is lowered first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HandOver {
+    old: u32,
+    replicas: i32,
+    pub(crate) seen: bool,
+}
+
+impl HandOver {
+    /// Returns the sight before a change, while the member with the ordinal `old` leads.
+    pub(crate) async fn of(cluster: &Cluster, old: u32) -> Result<Self> {
+        Ok(Self { old, replicas: cluster.replicas().await?, seen: false })
+    }
+
+    /// Looks once. A StatefulSet that is being replaced is not there, and shows nothing.
+    pub(crate) async fn look_at(&mut self, cluster: &Cluster) {
+        if let Ok(seen) = look(cluster).await {
+            self.look(seen);
+        }
+    }
+
+    fn look(&mut self, (replicas, _, leader): Look) {
+        let another = leader.is_some_and(|leader| leader != self.old);
+        self.seen |= another && replicas == self.replicas;
+    }
+}
+
 /// The count of the StatefulSet, the number of pods, and the ordinal of the leader.
 type Look = (i32, usize, Option<u32>);
 
 /// Patches the count and watches until the operator is done, with a person's help where the outage
 /// has no other end.
 pub(crate) async fn patched(cluster: &Cluster, stage: &Stage, writer: Writer) -> Result<Outcome> {
-    let before = switchovers(cluster).await?;
+    let mut hand_over = HandOver::of(cluster, stage.leader).await?;
     cluster
         .patch(stages::AFTER.into())
         .await?
         .ok()
         .context("without the webhook, the API server takes every number")?;
-    let end = watched(cluster, stage, &writer).await?;
+    let end = watched(cluster, stage, &writer, &mut hand_over).await?;
     let what = match end {
-        End::Over(candidate) => {
-            let moved = switchovers(cluster).await? > before;
-            change_of_leader(stage.leader, candidate, moved)
-        }
+        End::Over(candidate) => change_of_leader(stage.leader, candidate, hand_over.seen),
         End::Leaderless if stage.paused => {
             // Only then a replica takes over.
             cluster.bed().kubelet().resume(&cluster.namespace, &cluster.name).await?;
@@ -65,7 +91,7 @@ pub(crate) async fn patched(cluster: &Cluster, stage: &Stage, writer: Writer) ->
         End::Still(5) => "has not acted yet: it waits for -0".to_owned(),
         End::Still(_) => {
             stage.lift(cluster).await?;
-            match watched(cluster, stage, &writer).await? {
+            match watched(cluster, stage, &writer, &mut hand_over).await? {
                 End::Over(candidate) if candidate == stage.leader => {
                     format!(
                         "nothing at first; once -0 is repaired, it shrinks; -{candidate} stays the leader"
@@ -92,7 +118,12 @@ pub(crate) async fn patched(cluster: &Cluster, stage: &Stage, writer: Writer) ->
 }
 
 /// Watches until the operator, the StatefulSet and Patroni are done.
-async fn watched(cluster: &Cluster, stage: &Stage, writer: &Writer) -> Result<End> {
+async fn watched(
+    cluster: &Cluster,
+    stage: &Stage,
+    writer: &Writer,
+    hand_over: &mut HandOver,
+) -> Result<End> {
     let mut last: Option<(Look, Instant)> = None;
     let leaderless = if stage.paused { STUCK } else { LEADERLESS };
     until("the operator's work to end", DEADLINE, async || {
@@ -101,6 +132,7 @@ async fn watched(cluster: &Cluster, stage: &Stage, writer: &Writer) -> Result<En
             Ok(look) => look,
             Err(error) => return Ok(Attempt::NotYet(format!("{error:#}"))),
         };
+        hand_over.look(look);
         let since = match last {
             Some((before, since)) if before == look => since,
             _ => Instant::now(),
@@ -121,20 +153,8 @@ async fn watched(cluster: &Cluster, stage: &Stage, writer: &Writer) -> Result<En
 async fn look(cluster: &Cluster) -> Result<Look> {
     let members = cluster.members().await?;
     let leader = members.iter().find(|member| member.leads()).map(|member| member.ordinal);
+    // Read last: a count that is not lowered yet was not lowered when the members answered.
     Ok((cluster.replicas().await?, members.len(), leader))
-}
-
-/// Returns the number of switchovers that the operator reports as done.
-///
-/// Its Events of a switchover differ in their texts only (`Switchover` in pkg/cluster/cluster.go).
-pub(crate) async fn switchovers(cluster: &Cluster) -> Result<i32> {
-    let events = Api::<Event>::namespaced(cluster.bed().client(), &cluster.namespace);
-    let params = ListParams::default().fields("reason=Switchover");
-    let events = events.list(&params).await.context("failed to list Events")?;
-    let done = events.into_iter().filter(|event| {
-        event.message.as_deref().is_some_and(|text| text.starts_with("Successfully"))
-    });
-    Ok(done.map(|event| event.count.unwrap_or(1)).sum())
 }
 
 /// Describes the change of the leader. `moved` is true if the operator moved it by a switchover.
