@@ -135,7 +135,13 @@ async fn asleep(broken: &BrokenCluster) -> Result<()> {
     // Otherwise -0 leads last: pods end one by one, the highest ordinal first.
     broken.cluster.stage(0, Fault::NoFailover).await?;
     cluster.sql(1, "CREATE TABLE seen AS SELECT 'the newest' AS row").await?;
-    broken.policy(Some(json!({"zero": "Allow"}))).await?;
+    broken
+        .write(&json!({
+            "apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",
+            "metadata": {"name": "bounds"},
+            "spec": {"instances": {"zero": "Allow"}, "rules": {"last-to-stop": "Warn"}},
+        }))
+        .await?;
     let whole = format!("--confirm={}/{}", cluster.namespace, cluster.name);
     cluster.pgscale(&["set", &cluster.name, "0", &whole, "--timeout", "4m"]).await?.ok()?;
     broken.policy(None).await?;
