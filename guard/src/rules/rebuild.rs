@@ -52,10 +52,11 @@ moment. A member that streams may be hours behind; too-few-healthy-survivors loo
 from the last start of the container, or from when its pod stopped to be Ready: no object says when a copy
 began. So one that is reinitialised in a pod that has run for long may weigh less at once.
 
-Way out: wait (`kubectl pgscale wait NAME`). If it never ends, its log says why (`kubectl logs MEMBER -n NAMESPACE
--c postgres --tail=50`); where a pod is missing, the Events of the StatefulSet do (`kubectl describe statefulset
-NAME -n NAMESPACE`). Have it copied again (`patronictl reinit NAME MEMBER` in a pod of the cluster), or shrink so
-that only the unfinished member goes: this rule does not refuse that.
+Way out: wait (`kubectl pgscale wait NAME`). If it never ends, its log says why
+(`kubectl logs MEMBER -n NAMESPACE -c postgres --tail=50`); where a pod is missing, the Events of the
+StatefulSet do (`kubectl describe statefulset NAME -n NAMESPACE`). Have it copied again
+(`patronictl reinit NAME MEMBER` in a pod of the cluster), or shrink so that only the unfinished member goes:
+this rule does not refuse that.
 
 Upstream: bootstrap and clone, patroni/postgresql/bootstrap.py; touch_member, patroni/ha.py.",
     reads: &[inputs::replicas, inputs::pods, inputs::answers, inputs::marks],
