@@ -226,6 +226,21 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
+    /// Returns the command that upgrades the release, with `more` at its end.
+    fn upgrade(&self, more: &[&str]) -> Command {
+        let release = self.facts.release().unwrap_or("pgscale");
+        let words = [
+            "helm",
+            "upgrade",
+            release,
+            "charts/pgscale",
+            "-n",
+            self.home,
+            "--reset-then-reuse-values",
+        ];
+        Command::program(words.into_iter().chain(more.iter().copied()))
+    }
+
     /// Returns the command that puts back what the release has: everything that was changed or
     /// deleted past Helm. It takes nothing from the fields that the webhook writes.
     fn restore(&self) -> Remedy {

@@ -106,6 +106,11 @@ fn psql(statement: &str) -> Vec<String> {
         .collect()
 }
 
+/// Returns the error of rows that are not those of the statement.
+pub(crate) fn odd(rows: &[Vec<String>]) -> String {
+    format!("psql printed unexpected rows: {rows:?}")
+}
+
 fn rows(printed: &str) -> Vec<Vec<String>> {
     let printed = printed.strip_suffix('\n').unwrap_or(printed);
     if printed.is_empty() {

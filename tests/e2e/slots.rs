@@ -8,6 +8,7 @@ use hyper::Method;
 use pgscale_tests::cluster::{Cluster, TIMEOUT};
 use pgscale_tests::patroni::rest;
 use pgscale_tests::postgres::Session;
+use pgscale_tests::slots;
 use pgscale_tests::wait::{Attempt, until};
 use serde_json::{Value, json};
 
@@ -66,8 +67,8 @@ async fn moved(ctx: TestCtx) -> Result<()> {
     let leader = cluster.leader().await?.ordinal;
     ensure!(leader < 2, "-{leader} leads");
     for slot in ["early", "late"] {
-        let got = delivered(&cluster, leader, slot).await?;
-        ensure!(got == CHANGES.to_string(), "{got} of {CHANGES} changes of {slot}: {said:?}");
+        let got = slots::delivered(&cluster, leader, slot).await?;
+        ensure!(got == CHANGES, "{got} of {CHANGES} changes of {slot}: {said:?}");
     }
     Ok(())
 }
@@ -97,24 +98,12 @@ async fn unread(leader: Ipv4Addr, slot: &str) -> Result<()> {
 
 /// Waits until a member holds a slot.
 async fn holds(cluster: &Cluster, ordinal: u32, slot: &str) -> Result<()> {
-    let count = format!("SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{slot}'");
     until(&format!("{slot} on member {ordinal}"), TIMEOUT, async || {
         // A replica is restarted when slots are copied to it.
-        Ok(match cluster.sql(ordinal, &count).await {
-            Ok(count) if count == "1" => Attempt::Done(()),
+        Ok(match slots::held(cluster, ordinal, slot).await {
+            Ok(true) => Attempt::Done(()),
             other => Attempt::NotYet(format!("{other:?}")),
         })
     })
     .await
-}
-
-/// Returns the number of inserted rows that a consumer of the slot would get.
-async fn delivered(cluster: &Cluster, ordinal: u32, slot: &str) -> Result<String> {
-    // The first byte of a message of `pgoutput` is its kind.
-    let inserted = format!(
-        "SELECT count(*) FROM pg_logical_slot_peek_binary_changes('{slot}', NULL, NULL, \
-         'proto_version', '1', 'publication_names', 'changes') \
-         WHERE get_byte(data, 0) = ascii('I')"
-    );
-    cluster.sql(ordinal, &inserted).await
 }

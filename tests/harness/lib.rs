@@ -25,6 +25,7 @@ pub mod proof;
 pub mod python;
 pub mod relay;
 pub mod sandbox;
+pub mod slots;
 pub mod stage;
 pub mod streaming;
 pub mod suggested;

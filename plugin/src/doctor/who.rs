@@ -206,19 +206,7 @@ fn break_glass(case: &Case<'_>) -> Vec<Finding> {
                  administrator who removes the registration can shrink a cluster",
             )
             .of(Object::global("clusterrole", BREAK_GLASS_ROLE), "bound to no user")
-            .cure_to(
-                "name users in the chart",
-                Command::program([
-                    "helm",
-                    "upgrade",
-                    case.facts.release().unwrap_or("pgscale"),
-                    "charts/pgscale",
-                    "-n",
-                    case.home,
-                    "--reset-then-reuse-values",
-                    "--set=breakGlass.users={USER}",
-                ]),
-            ),
+            .cure_to("name users in the chart", case.upgrade(&["--set=breakGlass.users={USER}"])),
         );
         return found;
     }

@@ -231,15 +231,7 @@ fn version(case: &Case<'_>, deployment: &Deployment) -> Option<Finding> {
             ),
         )
         .because(object(case), &format!("metadata.labels[{VERSION}]"), runs)
-        .cure(Command::program([
-            "helm",
-            "upgrade",
-            case.facts.release().unwrap_or("pgscale"),
-            "charts/pgscale",
-            "-n",
-            case.home,
-            "--reset-then-reuse-values",
-        ])),
+        .cure(case.upgrade(&[])),
     )
 }
 

@@ -11,7 +11,7 @@ use pgscale_guard::capacity::Look;
 use pgscale_guard::facts::Facts;
 use tokio::time::Instant;
 
-use crate::exec::sql;
+use crate::exec::{odd, sql};
 use crate::session::{Session, address};
 
 /// Bytes of all databases.
@@ -141,10 +141,6 @@ fn read(rows: &[Vec<String>]) -> Look<Flow> {
         }
     }
     Ok(flow)
-}
-
-fn odd(rows: &[Vec<String>]) -> String {
-    format!("psql printed unexpected rows: {rows:?}")
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use pgscale_guard::facts::Facts;
 use pgscale_guard::read::Address;
 
 use super::{Follower, Receiver, Testimony, Words};
-use crate::exec::{Exec, ExecError, sql};
+use crate::exec::{Exec, ExecError, odd, sql};
 use crate::session::{Session, address};
 
 /// The question for a member's identity.
@@ -89,10 +89,6 @@ fn read(
             })
             .collect::<Result<_, _>>()?,
     })
-}
-
-fn odd(rows: &[Vec<String>]) -> String {
-    format!("psql printed unexpected rows: {rows:?}")
 }
 
 #[cfg(test)]

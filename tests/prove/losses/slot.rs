@@ -8,6 +8,7 @@ use pgscale_tests::guarding;
 use pgscale_tests::patroni::rest;
 use pgscale_tests::progress::say;
 use pgscale_tests::proof::{Outcome, answered};
+use pgscale_tests::slots;
 use pgscale_tests::trial::TestCtx;
 use pgscale_tests::wait::{Attempt, until};
 use pgscale_tests::writing::{finish, finish_with_any_loss};
@@ -70,7 +71,7 @@ async fn unread(cluster: &Cluster, slot: &str) -> Result<()> {
     let kept = json!({"type": "logical", "database": "postgres", "plugin": "pgoutput"});
     rest::send(address, Method::PATCH, "/config", &json!({"slots": {slot: kept}})).await?;
     until(&format!("{slot} on the leader"), TIMEOUT, async || {
-        let held = held(cluster, 2, slot).await?;
+        let held = slots::held(cluster, 2, slot).await?;
         Ok(if held { Attempt::Done(()) } else { Attempt::NotYet("no slot".to_owned()) })
     })
     .await?;
@@ -78,29 +79,16 @@ async fn unread(cluster: &Cluster, slot: &str) -> Result<()> {
     cluster.sql(2, &rows).await.map(drop)
 }
 
-/// Returns whether the member holds the slot.
-async fn held(cluster: &Cluster, ordinal: u32, slot: &str) -> Result<bool> {
-    let count = format!("SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{slot}'");
-    Ok(cluster.sql(ordinal, &count).await? == "1")
-}
-
 /// Waits until the leader holds the slot, and returns the number of inserted rows that a consumer
 /// would get.
 async fn delivered(cluster: &Cluster, leader: u32, slot: &str) -> Result<u32> {
     // A leader that lacks the slot makes it, at its own position.
     until(&format!("{slot} on the leader"), DEADLINE, async || {
-        let held = held(cluster, leader, slot).await?;
+        let held = slots::held(cluster, leader, slot).await?;
         Ok(if held { Attempt::Done(()) } else { Attempt::NotYet("no slot".to_owned()) })
     })
     .await?;
-    // The first byte of a message of `pgoutput` is its kind.
-    let inserted = format!(
-        "SELECT count(*) FROM pg_logical_slot_peek_binary_changes('{slot}', NULL, NULL, \
-         'proto_version', '1', 'publication_names', 'changes') \
-         WHERE get_byte(data, 0) = ascii('I')"
-    );
-    let rows = cluster.sql(leader, &inserted).await?;
-    let rows: u32 = rows.trim().parse().with_context(|| format!("no number: {rows:?}"))?;
+    let rows = slots::delivered(cluster, leader, slot).await?;
     ensure!(rows <= CHANGES, "{rows} changes of {CHANGES}");
     Ok(rows)
 }

@@ -180,9 +180,9 @@ pub(super) fn operator_limits() {
     table(
         "operator-limits",
         vec![
-            ("nobody owned it before", unowned.clone(), Want::Pass),
+            ("no operator owned it before", unowned.clone(), Want::Pass),
             (
-                "nobody owned it before, and nobody can tell what runs",
+                "no operator owned it before, and what runs is not known",
                 unowned.without_sight_of_the_set(),
                 Want::Unknown,
             ),
