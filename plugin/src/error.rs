@@ -217,7 +217,7 @@ impl Failure {
                 && message.contains(".pgscale.dev\"") =>
             {
                 Self::error(format!("failed to {asked}: {message}")).hint_to(
-                    "the webhook does not answer (in an emergency: README.md, Break glass)",
+                    "the webhook does not answer (in an emergency: docs/break-glass.md)",
                     Command::kubectl([
                         "get",
                         "pods",
