@@ -8,6 +8,7 @@
 mod alone;
 mod document;
 mod losses;
+mod screens;
 mod searched;
 mod stages;
 
@@ -150,6 +151,10 @@ fn selected(args: &Args, proof: &Arc<Proof>) -> Vec<Case> {
     let mut parts = stages::parts(proof);
     parts.extend(losses::parts(proof));
     parts.extend(walks(args, proof));
+    // What a person reads is looked at, and is no part of the page.
+    if args.only.is_some() || args.list {
+        parts.extend(screens::parts());
+    }
     parts.retain(|part| wanted(args, part.name));
     parts
 }
