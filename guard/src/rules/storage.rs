@@ -23,7 +23,7 @@ use crate::verdict::{Finding, Outcome, Severity};
 
 mod copies;
 
-use copies::{copies_end, its_volume_ends, may_hold_the_only_copy};
+use copies::{copies_end, its_volume_ends, keep_volumes, may_hold_the_only_copy};
 
 pub(super) const VOLUMES_DELETED: Rule = Rule {
     id: RuleId::VOLUMES_DELETED,
@@ -46,8 +46,24 @@ replaces it with the next update; the claims; the live answers of the kept membe
 
 Blind spots: whether the storage behind a claim is deleted with it is up to its storage class.
 
-Way out: set when_scaled to retain, restart the operator, and shrink once the StatefulSet says Retain. A
-claim that is being deleted cannot be kept: let its member be made again while another one leads, then shrink.
+Way out: these show what the StatefulSet does, and which claims are on their way out (Terminating):
+
+    kubectl get statefulset NAME -n NAMESPACE -o jsonpath='{.spec.persistentVolumeClaimRetentionPolicy}'
+    kubectl get pvc -n NAMESPACE -l cluster-name=NAME
+
+To keep the volumes, set when_scaled of persistent_volume_claim_retention_policy to retain in the operator's
+settings. Here these and the operator are called postgres-operator, in the operator's NAMESPACE. The operator
+then changes the StatefulSet. It is over when the first command above says Retain, and the same change passes:
+
+    kubectl edit configmap/postgres-operator -n NAMESPACE
+    kubectl rollout restart deployment/postgres-operator -n NAMESPACE
+
+A claim that is being deleted cannot be kept. Let its MEMBER be made again with a new volume, while a member
+whose claim lasts leads (`kubectl pgscale switchover NAME --to MEMBER -n NAMESPACE`). It is over when it
+streams:
+
+    kubectl delete pod MEMBER -n NAMESPACE
+    kubectl pgscale wait NAME -n NAMESPACE
 
 Upstream: generateStatefulSet, pkg/cluster/k8sres.go; bootstrap, patroni/ha.py.",
     reads: &[inputs::retention, inputs::claims, inputs::leader, inputs::answers],
@@ -80,10 +96,12 @@ fn volumes_deleted(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     if let Some(finding) = copies_end(facts) {
         return Outcome::Found(finding);
     }
-    if says.is_empty() {
-        return Outcome::Pass;
-    }
     let to = facts.to();
+    if says.is_empty() {
+        // At zero no member has a copy: only claims that last do.
+        let why = facts.claims.unreadable().filter(|_| to == 0);
+        return why.map_or(Outcome::Pass, |why| unread("whether a volume lasts", why));
+    }
     let which = match &facts.claims {
         Seen::Known(claims) => {
             let going: Vec<&Claim> = claims.iter().filter(|claim| claim.ordinal >= to).collect();
@@ -120,21 +138,6 @@ fn volumes_deleted(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         .if_leader_goes(to > 0 && facts.leader_condemned());
     finding.evidence = says;
     Outcome::Found(finding.remedy(keep_volumes(facts)))
-}
-
-/// Returns the remedy that makes the operator keep volumes. The operator reads its settings when it
-/// starts, and then changes the StatefulSet.
-fn keep_volumes(facts: &Assessment<'_>) -> Remedy {
-    let settings = facts.operator.known().map(|operator| operator.source.to_string());
-    let path = "jsonpath={.spec.persistentVolumeClaimRetentionPolicy.whenScaled}";
-    Remedy::note(format!(
-        "to keep them: persistent_volume_claim_retention_policy when_scaled: retain in {}, restart the operator",
-        settings.as_deref().unwrap_or("the operator's configuration")
-    ))
-    .or_to(
-        "shrink only once this says Retain",
-        kubectl(facts, &["get", "statefulset", &facts.change.new.name, "-o", path]),
-    )
 }
 
 pub(super) const STALE_VOLUME: Rule = Rule {
@@ -331,6 +334,8 @@ Blind spots: for a budget that counts other pods as well, theirs are taken as th
 
 Way out: keep two members, or set `enable_pod_disruption_budget: false`, or be ready to delete the pod by hand
 when the node is drained.
+
+    kubectl pgscale down NAME --to 2 -n NAMESPACE
 
 Upstream: generatePrimaryPodDisruptionBudget, pkg/cluster/k8sres.go; zalando/postgres-operator#2987, #2988.",
     reads: &[inputs::count, inputs::disruption_budgets],

@@ -13,7 +13,7 @@ use crate::remedy::{Command, Remedy};
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, CHANGE, CREATE};
 use crate::rules::reads::{self, Read};
-use crate::rules::{Kind, Rule, inputs, members_unseen, pgscale, unread, wait};
+use crate::rules::{Kind, Rule, inputs, members_unseen, pgscale, status, unread, wait};
 use crate::verdict::{Finding, Outcome};
 
 /// The operator's own page on the change.
@@ -38,12 +38,15 @@ means Endpoints in 1.x and ConfigMaps in 2.x), then from spec.env, from pod_envi
 pod_environment_configmap; the first variable of a name counts, and any text means yes, even \"false\". Denied
 as well where spec.envFrom names an object that the template does not, and where the pods are in Endpoints,
 kubernetes_use_configmaps is unset and the operator's version is not known. No repair excuses it. Warned of
-where the operator could not be read or none was found, as other growth on an unread fact is, and where every
-member runs and the change keeps a leader that would be deleted otherwise.
+where every member runs and the change keeps a leader that would be deleted otherwise. Growth is only warned
+of where the operator could not be read or none was found, as all growth on an unread fact is: a user without
+the right to read the operator could never grow a cluster, and a Deployment that only looks like an operator
+would stop all growth. `whenUnknown: {up: Deny}` of a policy refuses it.
 
 At zero, or for a CREATE over kept volumes, denied where Patroni's state is in the other kind of object, or is
 newer there: the operator's resync moved the store while the cluster slept, and the first member to start
-would lead from its own data.
+would lead from its own data. Denied as well where a fact that this rests on could not be read, unless the one
+volume that is left is all that starts.
 
 Signals: the operator's settings; its version by the tag of its image, else by the labels of its chart, else
 by a template that it wrote since its start; spec.env and spec.envFrom; the ConfigMap of
@@ -54,21 +57,38 @@ Blind spots: a key that was added to the Secret of pod_environment_secret since 
 no Secret is read; an object of spec.envFrom that was edited since; another address of the same kind of store.
 Pods and templates that no operator made say nothing.
 
-Way out: finish the migration at the present count, until every pod has been replaced; then grow. At zero: set
-kubernetes_use_configmaps or etcd_host back to what the template said, restart the operator, start the
-cluster, then migrate.
+Way out: this shows the store that each object names, and the object of the operator's settings:
+
+    kubectl pgscale plan NAME --to N -n NAMESPACE -o wide
+
+Set kubernetes_use_configmaps or etcd_host back to what the template and the pods say, at zero to where the
+state is. Other clusters of the same operator follow that setting, so look at their plans first. Here the
+settings and the operator are called postgres-operator, in the operator's NAMESPACE:
+
+    kubectl edit configmap/postgres-operator -n NAMESPACE
+    kubectl rollout restart deployment/postgres-operator -n NAMESPACE
+
+It is over when the plan above does not name this rule any more. To move the store, which the operator's page
+on migration does with a single member, because several would have two leaders for some time: shrink to 1, edit
+the setting and restart the operator as above, wait until the pod was replaced, and grow again:
+
+    kubectl pgscale down NAME --to 1 -n NAMESPACE
+    kubectl pgscale wait NAME -n NAMESPACE
+    kubectl pgscale up NAME --to N -n NAMESPACE
 
 If it has happened, a new member (-1 here) leads an empty database, and -0 with the rows ends with \"system ID
 mismatch\". Delete no volume and reinitialise no member. -0 touches nothing while the key `initialize` names
-the other database, so there is time:
-1. Stop the clients. Save what they wrote since, with pg_dumpall in the member that leads.
-2. Allow the change to 1 with `kubectl pgscale override NAME --to 1 --rules RULE --reason TEXT`, with every
-   rule that refuses it, and make it: the pod of the empty leader goes, and its volume stays.
-3. Only when -1 has no pod any more: `kubectl annotate configmap/NAME-config initialize- -n NAMESPACE`
-   (endpoints/ where Patroni keeps its state there). While -1 leads, -0 would be made again from it.
-4. `kubectl delete pod NAME-0 -n NAMESPACE` starts -0 at once. It takes the lead with its rows: no key
-   contradicts them now.
-5. When you need nothing from -1: `kubectl delete pvc pgdata-NAME-1 -n NAMESPACE`. Then finish the migration.
+the other database, so there is time. Stop the clients, and save what they wrote since, with pg_dumpall in the
+member that leads. Allow the change to 1 with every rule that refuses it, and make it: the pod of the empty
+leader goes, and its volume stays. Only when -1 has no pod any more remove the key (endpoints/ where Patroni
+keeps its state there): while -1 leads, -0 would be made again from it. Then -0 starts at once, and takes the
+lead with its rows. When you need nothing from -1, delete its claim, and finish the migration:
+
+    kubectl pgscale override NAME --to 1 --rules RULE --reason TEXT -n NAMESPACE
+    kubectl pgscale set NAME 1 -n NAMESPACE
+    kubectl annotate configmap/NAME-config initialize- -n NAMESPACE
+    kubectl delete pod NAME-0 -n NAMESPACE
+    kubectl delete pvc pgdata-NAME-1 -n NAMESPACE
 
 Upstream: generateSpiloPodEnvVars and appendEnvVars, pkg/cluster/k8sres.go; get_dcs_config,
 scripts/configure_spilo.py; docs/migrate.md; bootstrap, patroni/ha.py.",
@@ -85,7 +105,30 @@ scripts/configure_spilo.py; docs/migrate.md; bootstrap, patroni/ha.py.",
     table: tests::dcs_store_changing,
 };
 
-fn dcs_store_changing(facts: &Assessment<'_>, _: &Policies) -> Outcome {
+fn dcs_store_changing(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
+    let outcome = judged(facts);
+    if !starts_from_volumes(facts) {
+        return outcome;
+    }
+    // Growth on an unknown fact passes elsewhere. Here it may start the cluster from older data.
+    let (why, remedy) = match outcome {
+        Outcome::Unknown(why) => {
+            (why, Remedy::to("ask again once it can be read; what is seen", status(facts)))
+        }
+        Outcome::Unsaid { why, remedy } => (why, remedy),
+        Outcome::NotApplicable | Outcome::Pass | Outcome::Found(_) => return outcome,
+    };
+    let message = format!(
+        "cannot be judged: {why}, and members that look elsewhere for Patroni's state may start from \
+         older data"
+    );
+    let finding = Finding::deny(DCS_STORE_CHANGING.id, message);
+    let seen = inputs::stores(facts, policies);
+    let finding = seen.into_iter().fold(finding, Finding::because_of);
+    Outcome::Found(finding.unexcused().remedy(remedy))
+}
+
+fn judged(facts: &Assessment<'_>) -> Outcome {
     if facts.direction() != Direction::Up && !facts.adds_members() {
         return Outcome::NotApplicable;
     }
@@ -140,6 +183,24 @@ fn dcs_store_changing(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         }
         Next::Unsaid { by: By::Absence, .. } if !in_endpoints => Outcome::Pass,
         Next::Unsaid { why, remedy, .. } => Outcome::Unsaid { why, remedy },
+    }
+}
+
+/// Returns whether the change brings a cluster back from zero by more than the one volume that is left.
+///
+/// In an empty store the first member to start leads, whatever it lacks, and one without data founds an
+/// empty cluster. A single member with the only volume has all that is left.
+fn starts_from_volumes(facts: &Assessment<'_>) -> bool {
+    if facts.from() != Some(0) || !facts.all_members().is_empty() {
+        return false;
+    }
+    match &facts.claims {
+        Seen::Known(claims) => {
+            let alone = facts.to() == 1 && claims.iter().all(|claim| claim.ordinal == 0);
+            !claims.is_empty() && !alone
+        }
+        Seen::Absent => false,
+        Seen::Unreadable(_) => true,
     }
 }
 

@@ -34,7 +34,8 @@ At zero instances only the volumes are left, and the one of the last leader hold
 count that leaves its ordinal out starts the cluster from older data: what was written after the others had
 stopped is missing, and the timelines part when the leader's volume is mounted later. The same holds for a
 CREATE over the volumes or the pods of a cluster that was deleted, which is what `kubectl replace --force`
-and Argo CD's Replace=true do.
+and Argo CD's Replace=true do. Where zero was asked for, members still run and none leads, a count that leaves
+a running one out is denied too: it may take the lead, and acknowledge rows, before it is removed.
 
 Denied where the last leader's ordinal is left out, and where it is not known who led last and any kept
 volume is left out. Denied as well where no volume is left to start from and Patroni's key `initialize` is
@@ -64,9 +65,40 @@ is not there to be left out: that is warned of. How far ordinal 0 is behind is o
 that may be created from a backup (no_leader) does not wait for a leader. In etcd nothing says who led last:
 a count that mounts every kept volume is warned of.
 
-Way out: a count that includes that ordinal; shrink afterwards, when every member has caught up. Where a probe
-holds up every member, turn it off in the operator's configuration. Without any
-volume: restore from a backup, or, where an empty cluster is wanted, remove the key.
+Where the webhook gets no verdict in time, it refuses the way back from zero, whatever growFailurePolicy says.
+Where no webhook answers, that policy of the chart decides.
+
+Way out: these show the member that led last, what else was read, and the volumes that are kept:
+
+    kubectl pgscale plan NAME --to N -n NAMESPACE -o wide
+    kubectl get pvc -n NAMESPACE -l cluster-name=NAME
+
+A count that mounts the last leader's volume, which is its ordinal and one more, passes. Shrink afterwards, when
+every member has caught up:
+
+    kubectl pgscale set NAME N -n NAMESPACE
+    kubectl pgscale verify NAME -n NAMESPACE
+    kubectl pgscale down NAME --to N -n NAMESPACE
+
+Where a probe holds up every member, set enable_readiness_probe to false in the operator's settings. Here these
+and the operator are called postgres-operator, in the operator's NAMESPACE. Go on once the last command prints
+nothing:
+
+    kubectl edit configmap/postgres-operator -n NAMESPACE
+    kubectl rollout restart deployment/postgres-operator -n NAMESPACE
+    kubectl get statefulset NAME -n NAMESPACE -o jsonpath='{.spec.template.spec.containers[*].readinessProbe}'
+
+Without any volume, restore the cluster from a backup. Where an empty cluster is wanted, remove the key
+(endpoints/ where Patroni keeps its state there):
+
+    kubectl annotate configmap/NAME-config initialize- -n NAMESPACE
+
+Where what is left does not say who led last, compare the volumes (pg_controldata, Latest checkpoint location).
+Then mount all of them, or allow the one change:
+
+    kubectl pgscale override NAME --to N --rules return-from-zero --reason TEXT -n NAMESPACE
+
+It is over when `kubectl pgscale verify NAME -n NAMESPACE` finds nothing wrong.
 
 Upstream: history in patroni/dcs/kubernetes.py and patroni/ha.py; bootstrap, patroni/ha.py; #1816 of
 zalando/postgres-operator.",

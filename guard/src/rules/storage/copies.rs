@@ -32,14 +32,22 @@ pub(super) fn copies_end(facts: &Assessment<'_>) -> Option<Finding> {
         .collect();
     let leader = facts.leader_member().filter(|_| to == 0);
     let of_leader = leader.is_some_and(|leader| its_volume_ends(facts, leader));
+    // It stops last, as the leader: what is written until then is on its volume alone.
+    let first = facts.pod_name(0);
+    let of_last = to == 0 && facts.member(&first).is_some_and(|it| its_volume_ends(facts, it));
     let all = !kept.is_empty() && kept.iter().filter(ends).count() == kept.len();
-    if ending.is_empty() || !(all || of_leader) {
+    if ending.is_empty() || !(all || of_leader || of_last) {
         return None;
     }
     let message = if all {
         format!("no volume that lasts is kept: {} is being deleted", names(&ending))
-    } else {
+    } else if of_leader {
         format!("the leader's data would be lost: {} is being deleted", names(&ending))
+    } else {
+        format!(
+            "{first} stops last, and what is written until then would be lost: {} is being deleted",
+            names(&ending)
+        )
     };
     let mut finding = Finding::deny(VOLUMES_DELETED.id, message);
     for claim in ending.iter().take(NAMED) {
@@ -47,6 +55,21 @@ pub(super) fn copies_end(facts: &Assessment<'_>) -> Option<Finding> {
         finding = finding.because(ObjectRef::claim(&claim.name), field, "set");
     }
     Some(finding.remedy(fresh_volume(facts, &kept)))
+}
+
+/// Returns the remedy that makes the operator keep volumes. The operator reads its settings when it
+/// starts, and then changes the StatefulSet.
+pub(super) fn keep_volumes(facts: &Assessment<'_>) -> Remedy {
+    let settings = facts.operator.known().map(|operator| operator.source.to_string());
+    let path = "jsonpath={.spec.persistentVolumeClaimRetentionPolicy.whenScaled}";
+    Remedy::note(format!(
+        "to keep them: persistent_volume_claim_retention_policy when_scaled: retain in {}, restart the operator",
+        settings.as_deref().unwrap_or("the operator's configuration")
+    ))
+    .or_to(
+        "shrink only once this says Retain",
+        kubectl(facts, &["get", "statefulset", &facts.change.new.name, "-o", path]),
+    )
 }
 
 /// Returns the remedy that gives the members, whose volumes are being deleted, new ones while another

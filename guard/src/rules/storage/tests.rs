@@ -78,6 +78,11 @@ pub(super) fn volumes_deleted() {
             ("a removed claim ends", ending(claimed(3, 1, 3), &[2]), Want::Pass),
             ("all claims end, to zero", ending(claimed(3, 0, 3), &[0, 1, 2]), Want::Deny),
             ("the leader's ends, to zero", ending(claimed(3, 0, 3), &[0]), Want::Deny),
+            (
+                "that of ordinal 0 ends, to zero, and another leads",
+                ending(claimed(3, 0, 3).with_leader(2), &[0]),
+                Want::Deny,
+            ),
             ("a replica's ends, to zero", ending(claimed(3, 0, 3), &[1]), Want::Pass),
             (
                 "the only healthy copy that is kept ends",
@@ -90,6 +95,8 @@ pub(super) fn volumes_deleted() {
                 Want::Pass,
             ),
             ("unreadable", healthy(5, 3).without_sight_of_the_set(), Want::Unknown),
+            ("claims unreadable", unseen(healthy(5, 3)), Want::Pass),
+            ("claims unreadable, to zero", unseen(healthy(3, 0)), Want::Unknown),
         ],
     );
     insta::assert_snapshot!(text("volumes-deleted", &deleting(claimed(5, 3, 5))), @"

@@ -115,6 +115,25 @@ fn left(facts: Facts, hours: Option<i64>, there: bool, known: bool) -> Facts {
     facts
 }
 
+/// Returns a cluster at zero whose Patroni, and whose template, use this store. Volumes of these
+/// ordinals are kept.
+fn at_zero(to: i64, store: Store, kept: &[i64]) -> Facts {
+    let facts = healthy(0, to).with_settings(|it| it.use_config_maps = None);
+    let mut facts = facts.with_stateful_set(|set| set.store = Some(store));
+    let claim = |ordinal: &i64| Claim {
+        name: format!("pgdata-acid-a-{ordinal}"),
+        ordinal: *ordinal,
+        ..Claim::default()
+    };
+    facts.claims = Seen::Known(kept.iter().map(claim).collect());
+    facts
+}
+
+fn claims_unread(mut facts: Facts) -> Facts {
+    facts.claims = Seen::Unreadable("timed out".to_owned());
+    facts
+}
+
 fn without_claims(mut facts: Facts) -> Facts {
     facts.claims = Seen::Known(Vec::new());
     facts
@@ -182,6 +201,47 @@ pub(super) fn dcs_store_changing() {
             ),
             ("no operator", no_operator(unset(None)), Want::Unknown),
             ("no operator, in ConfigMaps", no_operator(unset_in_maps()), Want::Pass),
+            (
+                "from zero, operator unreadable",
+                without_operator(at_zero(3, Endpoints, &[0, 1, 2])),
+                Want::Deny,
+            ),
+            (
+                "from zero, operator unreadable, in ConfigMaps",
+                without_operator(at_zero(3, ConfigMaps, &[0, 1, 2])),
+                Want::Deny,
+            ),
+            (
+                "from zero, operator and claims unreadable",
+                claims_unread(without_operator(at_zero(1, Endpoints, &[0]))),
+                Want::Deny,
+            ),
+            (
+                "from zero, operator unreadable, a member more than volumes",
+                without_operator(at_zero(2, Endpoints, &[0])),
+                Want::Deny,
+            ),
+            (
+                "from zero, operator unreadable, the only volume",
+                without_operator(at_zero(1, Endpoints, &[0])),
+                Want::Unknown,
+            ),
+            (
+                "from zero, operator unreadable, nothing kept",
+                without_operator(at_zero(3, Endpoints, &[])),
+                Want::Unknown,
+            ),
+            ("from zero, no operator", no_operator(at_zero(3, Endpoints, &[0, 1, 2])), Want::Deny),
+            (
+                "from zero, no operator, in ConfigMaps",
+                no_operator(at_zero(3, ConfigMaps, &[0, 1, 2])),
+                Want::Pass,
+            ),
+            (
+                "from zero, StatefulSet unreadable",
+                at_zero(3, Endpoints, &[0, 1, 2]).without_sight_of_the_set(),
+                Want::Deny,
+            ),
             ("StatefulSet unreadable", grows().without_sight_of_the_set(), Want::Unknown),
             (
                 "a shrink",
@@ -246,7 +306,7 @@ pub(super) fn dcs_store_changing() {
             (
                 "the other kind unreadable",
                 unread_elsewhere(left(asleep(), None, true, true)),
-                Want::Unknown,
+                Want::Deny,
             ),
         ],
     );
@@ -264,6 +324,17 @@ pub(super) fn dcs_store_changing() {
           kubectl patch configmap/postgres-operator -n default --type merge -p '{"data":{"kubernetes_use_configmaps":"false"}}'
           kubectl rollout restart deployment/postgres-operator -n default
     "#);
+    let unseen = without_operator(at_zero(3, Endpoints, &[0, 1, 2]));
+    insta::assert_snapshot!(text("dcs-store-changing", &unseen), @"
+    dcs-store-changing: cannot be judged: the operator and its settings could not be read (2 deployments may be the operator), and members that look elsewhere for Patroni's state may start from older data
+      deployments: could not be read: 2 deployments may be the operator
+      statefulset/acid-a: store of Patroni: Endpoints
+      Try: ask again once they can be read
+        where several Deployments may be the operator, list its account:
+          kubectl edit configmap pgscale-operators -n kube-public
+        where there is no list yet:
+          kubectl create configmap pgscale-operators -n kube-public --from-literal=accounts=NAMESPACE/SERVICEACCOUNT,NAMESPACE/SERVICEACCOUNT
+    ");
     insta::assert_snapshot!(text("dcs-store-changing", &with_env(here(), "x")), @"
     dcs-store-changing: where Patroni keeps its state is being changed: a new member of db/acid-a would found an empty cluster
       postgresql/acid-a: store of Patroni by spec.env: ConfigMaps

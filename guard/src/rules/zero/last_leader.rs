@@ -2,7 +2,7 @@
 
 use crate::assessment::Assessment;
 use crate::evidence::Evidence;
-use crate::facts::{Claim, Facts, Seen};
+use crate::facts::{Claim, Facts, Member, Seen};
 use crate::object_ref::{self, ObjectRef};
 use crate::postgresql::ordinal;
 use crate::remedy::Remedy;
@@ -90,7 +90,8 @@ pub(super) fn last_leader_left_out(facts: &Assessment<'_>, claims: Option<&[Clai
     }
     let to = facts.to();
     if led < to {
-        return first_to_start(facts, &last, led, claims);
+        let next = may_lead_next(facts, &last);
+        return next.map_or_else(|| first_to_start(facts, &last, led, claims), Outcome::Found);
     }
     let pods: Vec<&str> = facts.all_members().iter().map(|member| member.name.as_str()).collect();
     let message = if pods.is_empty() {
@@ -116,6 +117,25 @@ pub(super) fn last_leader_left_out(facts: &Assessment<'_>, claims: Option<&[Clai
     };
     let keep = if pods.is_empty() { "to mount it" } else { "to keep it" };
     Outcome::Found(finding.remedy(set_to(facts, keep, led.saturating_add(1))))
+}
+
+/// Judges members that still run while none leads, although zero was asked for: one that is left out
+/// may take the lead, and the rows that it then acknowledges go with it.
+fn may_lead_next(facts: &Assessment<'_>, last: &LastLeader<'_>) -> Option<Finding> {
+    if facts.leader_name().is_some() {
+        return None;
+    }
+    let runs = |member: &&Member| member.pod.containers_running && !member.pod.terminating;
+    let left_out: Vec<&Member> = facts.condemned().filter(runs).collect();
+    let highest = left_out.iter().map(|member| member.ordinal).max()?;
+    let names: Vec<&str> = left_out.iter().map(|member| member.name.as_str()).collect();
+    let names = names.join(", ");
+    let message = format!(
+        "no member leads, and {names} may take the lead before it is removed: what is written until then would be lost"
+    );
+    let finding = Finding::deny(RETURN_FROM_ZERO.id, message).because_of(last.evidence.clone());
+    let finding = finding.because(ObjectRef::all(object_ref::Kind::Pod), "left", names);
+    Some(finding.remedy(set_to(facts, "to keep every member that runs", highest.saturating_add(1))))
 }
 
 /// Returns the text about the last entry in Patroni's history.

@@ -260,6 +260,12 @@ fn a_pod_that_is_left_does_not_hide_who_led_last() {
         lock.renewed = None;
     }
     expired.last_leader = Seen::Known("acid-a-0".into());
+    // None leads, the last leader has no pod, and one that would be left out runs.
+    let mut next = running(0, 1).without(0).without(2).with_stateful_set(|set| set.replicas = 0);
+    if let Seen::Known(lock) = &mut next.leader {
+        lock.renewed = None;
+    }
+    next.last_leader = Seen::Known("acid-a-0".into());
     let mut lockless = released(Seen::Known("acid-a-2".into()));
     lockless.leader = Seen::Absent;
     let mut stranger = ending(1);
@@ -268,6 +274,8 @@ fn a_pod_that_is_left_does_not_hide_who_led_last() {
         "return-from-zero",
         vec![
             ("the leader's pod ends", ending(1), Want::Deny),
+            ("one that may lead next is left out", next.clone(), Want::Deny),
+            ("one that may lead next is kept", next.with_count(0, 2), Want::Pass),
             ("it comes back", ending(3), Want::Pass),
             ("its lock has expired", expired, Want::Deny),
             ("it let go of the lock", released(Seen::Known("acid-a-2".into())), Want::Deny),
