@@ -31,7 +31,11 @@ it: those limits can change later, and no write of the cluster, which could be j
 
 A cluster that is already below may always move up: a change towards the bound is not refused by it.
 
-Way out: ask for the minimum, or change the ScalePolicy the denial names.",
+Way out: ask for the minimum, or change the ScalePolicy that the denial names. The first command shows the
+minimum and the policy that it comes from:
+
+    kubectl pgscale policy NAME -n NAMESPACE
+    kubectl pgscale set NAME N -n NAMESPACE",
     reads: &[inputs::count, inputs::min, inputs::operator_limits],
     needs: reads::COUNT.and(&[Read::Policies]),
     check: below_min,
@@ -91,7 +95,11 @@ it: those limits can change later, and no write of the cluster, which could be j
 
 A cluster that is already above may always move down: a change towards the bound is not refused by it.
 
-Way out: ask for the maximum, or change the ScalePolicy the denial names.",
+Way out: ask for the maximum, or change the ScalePolicy that the denial names. The first command shows the
+maximum and the policy that it comes from:
+
+    kubectl pgscale policy NAME -n NAMESPACE
+    kubectl pgscale set NAME N -n NAMESPACE",
     reads: &[inputs::count, inputs::max, inputs::operator_limits],
     needs: reads::COUNT.and(&[Read::Policies]),
     check: above_max,
@@ -137,7 +145,11 @@ way back is delicate too, because the volume of the last leader must be among th
 
 Allowed only where a policy that matches the cluster says `instances.zero: Allow` and none says `Deny`.
 
-Way out: keep one instance, or have the namespace's policy allow zero.",
+Way out: keep one instance, or have the namespace's policy allow zero. The first command shows every policy
+that has a say:
+
+    kubectl pgscale policy NAME -n NAMESPACE
+    kubectl pgscale down NAME --to 1 -n NAMESPACE",
     reads: &[inputs::count, inputs::zero],
     needs: reads::COUNT.and(&[Read::Policies]),
     check: scale_to_zero,
@@ -210,7 +222,13 @@ The settings are read once, when the operator starts: if they were edited since,
 ones are in force, and the rule only warns. Every rule then judges a shrink from the most that may run to the
 fewest that may be left, with the limits and without.
 
-Way out: ask for the number the operator would run, or change its limits and restart it.",
+Way out: ask for the number that the operator would run, which the denial names, or change the limits and
+restart the operator. Here its settings and the operator are called postgres-operator, in the operator's
+NAMESPACE:
+
+    kubectl pgscale set NAME N -n NAMESPACE
+    kubectl edit configmap/postgres-operator -n NAMESPACE
+    kubectl rollout restart deployment/postgres-operator -n NAMESPACE",
     reads: &[inputs::count, inputs::operator_limits, inputs::owner_before],
     needs: reads::COUNT,
     check: operator_limits,

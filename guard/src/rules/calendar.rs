@@ -27,7 +27,12 @@ after the operator's own limits. Zero is judged by scale-to-zero, and creation b
 The undo of the last change (`kubectl pgscale undo NAME`) may take any step; the webhook cannot tell an undo.
 A repair is only warned of.
 
-Way out: go there in several changes, or change the ScalePolicy the denial names.",
+Way out: go there in several changes, each within the step that the first command shows, or change the
+ScalePolicy that the denial names:
+
+    kubectl pgscale policy NAME -n NAMESPACE
+    kubectl pgscale set NAME N -n NAMESPACE
+    kubectl pgscale wait NAME -n NAMESPACE",
     reads: &[inputs::count, inputs::steps],
     needs: reads::COUNT.and(&[Read::Policies]),
     check: step_too_large,
@@ -77,7 +82,11 @@ applies at once.
 Never refused: a new cluster, a repair, and the undo of the last change (`kubectl pgscale undo NAME`; the
 webhook cannot tell an undo).
 
-Way out: wait until the time the denial names, or change the ScalePolicy it names.",
+Way out: wait until the time that the denial names, or change the ScalePolicy that it names. A person with
+the right to may let one change pass:
+
+    kubectl pgscale policy NAME -n NAMESPACE
+    kubectl pgscale override NAME --to N --rules change-freeze --reason TEXT -n NAMESPACE",
     reads: &[inputs::freezes],
     needs: reads::COUNT.and(&[Read::Policies]),
     check: change_freeze,
@@ -140,7 +149,11 @@ later than it begins goes on after midnight. Where several policies have windows
 Never refused: a new cluster, a repair, and the undo of the last change (`kubectl pgscale undo NAME`; the
 webhook cannot tell an undo). Zero is judged by scale-to-zero and change-freeze.
 
-Way out: wait until the time the denial names, or change the ScalePolicy it names.",
+Way out: wait until the time that the denial names, or change the ScalePolicy that it names. A person with
+the right to may let one change pass:
+
+    kubectl pgscale policy NAME -n NAMESPACE
+    kubectl pgscale override NAME --to N --rules outside-window --reason TEXT -n NAMESPACE",
     reads: &[inputs::windows],
     needs: reads::COUNT.and(&[Read::Policies]),
     check: outside_window,

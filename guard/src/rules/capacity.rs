@@ -48,7 +48,10 @@ A repair of members that run gets only a warning: it asks for no pod that the St
 it keeps the leader, and a refusal would cost members that are there. Where none runs, as at zero, nothing
 excuses it.
 
-Way out: ask for the number that fits, which the denial names, or have the quota raised.
+Way out: ask for the number that fits, which the denial names, or have the quota raised:
+
+    kubectl describe resourcequota -n NAMESPACE
+    kubectl pgscale set NAME N -n NAMESPACE
 
 Upstream: pkg/quota/v1/evaluator/core/pods.go and persistent_volume_claims.go in kubernetes/kubernetes.",
     reads: &[inputs::count, inputs::need, inputs::quotas],
@@ -183,7 +186,10 @@ Signals: the namespace's LimitRanges; the pod and the claims as quota-headroom s
 
 Blind spots: a webhook that changes pods when they are made shows only in a pod that runs already.
 
-Way out: bring the cluster's resources or volume within the LimitRange, or have the LimitRange changed.
+Way out: bring the cluster's resources or volume within the LimitRange, or have the LimitRange changed:
+
+    kubectl describe limitrange -n NAMESPACE
+    kubectl edit postgresql NAME -n NAMESPACE
 
 Upstream: plugin/pkg/admission/limitranger/admission.go in kubernetes/kubernetes.",
     reads: &[inputs::need, inputs::limit_ranges],
@@ -250,7 +256,9 @@ Signals: required pod anti-affinity, node affinity and tolerations of the Statef
 Blind spots: a cluster autoscaler may add nodes. Volumes that are bound to a node or a zone, topology spread
 constraints and the free room of nodes are not looked at.
 
-Way out: add nodes, or ask for as many members as there are places.
+Way out: add nodes, or ask for as many members as there are places, which the finding names:
+
+    kubectl pgscale set NAME N -n NAMESPACE
 
 Upstream: podAffinity, pkg/cluster/k8sres.go.",
     reads: &[inputs::count, inputs::anti_affinity, inputs::nodes],
@@ -318,8 +326,12 @@ Blind spots: backup tools, logical replication, slots of members that are gone (
 and standbys outside of this cluster take senders and slots as well, and are not counted. A standby that
 replicates from another one takes that one's.
 
-Way out: ask for as many members as fit, or raise the two parameters (`spec.postgresql.parameters`), which
-restarts PostgreSQL.
+Way out: ask for as many members as fit, which the denial names, or raise the two parameters
+(`spec.postgresql.parameters`). The operator then restarts PostgreSQL. Wait until it has:
+
+    kubectl pgscale set NAME N -n NAMESPACE
+    kubectl edit postgresql NAME -n NAMESPACE
+    kubectl pgscale wait NAME -n NAMESPACE
 
 Upstream: patroni/postgresql/config.py; scripts/configure_spilo.py; zalando/postgres-operator#807.",
     reads: &[inputs::count, inputs::senders],

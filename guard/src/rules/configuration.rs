@@ -42,6 +42,10 @@ value differs; restart-pending sees it afterwards.
 
 Way out: put the live values into the manifest first (the finding prints the patch, which replaces no pod), and
 into Git where that is the source. Or accept the values of the manifest, at a time when a restart does no harm.
+These show the patch, and what Patroni runs by:
+
+    kubectl pgscale plan NAME --to N -n NAMESPACE
+    kubectl exec NAME-0 -n NAMESPACE -c postgres -- patronictl show-config
 
 Upstream: syncPatroniConfig, checkAndSetGlobalPostgreSQLConfiguration and restartInstances, pkg/cluster/sync.go;
 GetConfig, pkg/util/patroni/patroni.go.",

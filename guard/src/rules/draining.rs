@@ -31,8 +31,13 @@ one node all along loses nothing and is not warned of.
 
 Blind spots: who may not read nodes: then nothing is said. A drain that begins after the reading.
 
-Way out: let the drain end and the member come back on another node first, or uncordon the node. Where
-all are on one node: a count that keeps a member elsewhere.
+Way out: let the drain end and the member come back on another node first, or end the drain (`kubectl
+uncordon`). Where all are on one node: a count that keeps a member elsewhere. These show the members with their
+nodes, the nodes that are cordoned, and when the members are back:
+
+    kubectl get pods -n NAMESPACE -l cluster-name=NAME -o wide
+    kubectl get node
+    kubectl pgscale wait NAME -n NAMESPACE
 
 Upstream: the StatefulSet deletes the highest ordinals, whatever their place (`processCondemned`,
 pkg/controller/statefulset/stateful_set_control.go of Kubernetes).",

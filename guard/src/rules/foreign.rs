@@ -36,8 +36,12 @@ Blind spots: the words \"system ID mismatch\" stand in the container's log, whic
 was created again over its own volumes has old claims, too: then the leader's is among them, and no claim is
 named.
 
-Way out: look into the member's log. Where its volume is of another cluster, delete the claim and the pod: the
-member is then copied from the leader. To remove that member is not refused.
+Way out: look into the log of the MEMBER. Where its volume is of another cluster, and you need nothing from it,
+delete the claim, which is pgdata- and the name of the MEMBER, and then the pod: the member is then copied from
+the leader. To remove that member is not refused.
+
+    kubectl logs MEMBER -n NAMESPACE -c postgres --tail=50
+    kubectl pgscale plan NAME --to N -n NAMESPACE
 
 Upstream: _run_cycle, patroni/ha.py; `database_system_identifier`, patroni/api.py.",
     reads: &[

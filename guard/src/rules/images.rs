@@ -30,7 +30,14 @@ What the kubelet reports is not compared: it names the same image in other ways.
 Blind spots: one tag that was pushed twice names two images. Another image need not hold another C library.
 
 Way out: bring the members that run to the new image first, one at a time and the leader last, or accept it and
-compare the collations (`pg_collation_actual_version`) before clients read from the new member.
+compare the collations (`pg_collation_actual_version`) before clients read from the new member. The first
+command shows the images, the second restarts a replica. Once all replicas have the new one, the last moves the
+leader to such a MEMBER, and the former leader is restarted as the others were:
+
+    kubectl get pods -n NAMESPACE -l cluster-name=NAME -o jsonpath='{.items[*].spec.containers[0].image}'
+    kubectl delete pod MEMBER -n NAMESPACE
+    kubectl pgscale wait NAME -n NAMESPACE
+    kubectl pgscale switchover NAME --to MEMBER -n NAMESPACE
 
 Upstream: enable_lazy_spilo_upgrade, docs/reference/operator_parameters.md; syncStatefulSet,
 pkg/cluster/sync.go.",

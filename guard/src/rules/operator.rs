@@ -37,7 +37,11 @@ operator that is there and whose settings cannot be read is a matter of operator
 Where several Deployments may be the operator and none is listed, operator-limits cannot be judged: a shrink
 is refused, growth is warned of.
 
-Way out: list the accounts of all operators, or correct the annotation.",
+Way out: list the accounts of all operators, or correct the annotation (`acid.zalan.do/controller`) of the
+cluster. This lists what was found, and the commands that make the list:
+
+    kubectl pgscale doctor -n NAMESPACE
+    kubectl get postgresql NAME -n NAMESPACE -o yaml",
     reads: &[inputs::operator_limits],
     needs: reads::COUNT,
     check: limits_unknown,
@@ -84,8 +88,11 @@ where the leader is not known to stay.
 Blind spots: an operator that is available and hangs, or is busy with another cluster of the same worker for
 minutes. One that does not run as a Deployment is not found.
 
-Way out: bring the operator back. `kubectl pgscale down NAME --to N` moves the leader first, which needs no
-operator; then only a warning is left.
+Way out: bring the operator back (here it is called postgres-operator, in its NAMESPACE). `kubectl pgscale down
+NAME --to N` moves the leader first, which needs no operator; then only a warning is left.
+
+    kubectl get deployment/postgres-operator -n NAMESPACE
+    kubectl describe deployment/postgres-operator -n NAMESPACE
 
 Upstream: hasOwnership and getEffectiveNamespace, pkg/controller/controller.go.",
     reads: &[inputs::operator_runs, inputs::leader],
@@ -175,7 +182,11 @@ Blind spots: the word may be about something else, such as a role or a database;
 the next synchronisation that works; most failures to reach single pods are only logged. Running proves
 nothing.
 
-Way out: the operator's log says what failed. Mend that first, or go on: the change itself may be the cure.
+Way out: the operator's log says what failed (here it is called postgres-operator, in its NAMESPACE), and so do
+the Events of the cluster. Mend that first, or go on: the change itself may be the cure.
+
+    kubectl logs deployment/postgres-operator -n NAMESPACE --tail=100
+    kubectl describe postgresql NAME -n NAMESPACE
 
 Upstream: Update and Sync, pkg/cluster/cluster.go and sync.go; #2101 and #2102 of zalando/postgres-operator.",
     reads: &[inputs::status],
@@ -212,7 +223,11 @@ operator supports those with one instance; it logs that more are unsupported, ap
 runs them (`getNumberOfInstances`, pkg/cluster/k8sres.go). The members beyond the first replicate from the
 standby leader in cascade.
 
-Way out: one instance, or promote the cluster (remove `spec.standby`) before it grows.",
+Way out: one instance, or promote the cluster before it grows (remove `spec.standby`: from then on it accepts
+writes, and follows its source no more).
+
+    kubectl pgscale set NAME 1 -n NAMESPACE
+    kubectl edit postgresql NAME -n NAMESPACE",
     reads: &[inputs::count, inputs::standby],
     needs: reads::COUNT,
     check: standby_cluster,

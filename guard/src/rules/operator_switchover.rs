@@ -156,7 +156,9 @@ service mesh), or that answers GET and not POST; variables that come from a whol
 Event LeaderCondemned where the operator has lowered the count and a removed member still leads.
 
 Way out: `kubectl pgscale down NAME --to N` moves the leader to any fit survivor first. Where no survivor is
-fit, ask for a count that keeps a fit member, or mend one.
+fit, ask for a count that keeps a fit member, or mend one. This shows each member:
+
+    kubectl pgscale status NAME -n NAMESPACE --why
 
 Upstream: preScaleDown, pkg/cluster/resources.go; Switchover, pkg/cluster/pod.go; is_failover_possible,
 patroni/api.py; process_manual_failover_from_leader, patroni/ha.py; apiURL, pkg/util/patroni/patroni.go;

@@ -37,8 +37,11 @@ nothing is pending.
 Blind spots: an immediate switchover shows for seconds only. One that is asked for after the reading is not
 seen.
 
-Way out: wait until it is done; a scheduled one can be withdrawn: `patronictl flush CLUSTER switchover`. Where
-the leader has to move first, `kubectl pgscale down NAME` waits for none: it refuses, too.
+Way out: wait until it is done, or withdraw a scheduled one. Where the leader has to move first, `kubectl
+pgscale down NAME` waits for none: it refuses, too. The first command shows it, the second withdraws it:
+
+    kubectl exec NAME-0 -n NAMESPACE -c postgres -- patronictl list
+    kubectl exec NAME-0 -n NAMESPACE -c postgres -- patronictl flush NAME switchover --force
 
 Upstream: manual_failover, patroni/dcs/kubernetes.py; scheduleSwitchover, pkg/cluster/pod.go.",
     reads: &[inputs::failover],
@@ -136,7 +139,10 @@ asked.
 
 Blind spots: a parameter that this very write changes. An annotation may be a loop (10s) old.
 
-Way out: restart them first, at a time of your choosing: `patronictl restart CLUSTER --pending`.
+Way out: restart them first, at a time of your choosing. Clients of a member are cut off while it restarts:
+
+    kubectl exec -it NAME-0 -n NAMESPACE -c postgres -- patronictl restart NAME --pending
+    kubectl pgscale wait NAME -n NAMESPACE
 
 Upstream: restartInstances, pkg/cluster/sync.go; #510 of zalando/postgres-operator.",
     reads: &[inputs::restarts],
@@ -211,7 +217,10 @@ pause during its first base backup looks the same.
 
 Way out: wait until no pod carries the label any more. An operator that was stopped in an upgrade leaves its
 labels: where its log shows no upgrade that runs, remove them. After a failure, mend its cause and remove the
-annotation.
+annotation, which the finding names.
+
+    kubectl get pods -n NAMESPACE -l cluster-name=NAME -L critical-operation
+    kubectl label pods -n NAMESPACE -l cluster-name=NAME critical-operation-
 
 Upstream: majorVersionUpgrade, pkg/cluster/majorversionupgrade.go; inplace_upgrade.py of Spilo.",
     reads: &[

@@ -55,7 +55,9 @@ began. So one that is reinitialised in a pod that has run for long may weigh les
 Way out: wait (`kubectl pgscale wait NAME`). If it never ends, its log says why
 (`kubectl logs MEMBER -n NAMESPACE -c postgres --tail=50`); where a pod is missing, the Events of the
 StatefulSet do (`kubectl describe statefulset NAME -n NAMESPACE`). Have it copied again
-(`patronictl reinit NAME MEMBER` in a pod of the cluster), or shrink so that only the unfinished member goes:
+(`kubectl exec
+NAME-0 -n NAMESPACE -c postgres -- patronictl reinit NAME MEMBER --force`), or
+shrink so that only the unfinished member goes:
 this rule does not refuse that.
 
 Upstream: bootstrap and clone, patroni/postgresql/bootstrap.py; touch_member, patroni/ha.py.",

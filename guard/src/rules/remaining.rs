@@ -26,8 +26,10 @@ A cluster of one has no standby. When its pod, its node or its volume fails, wri
 back; a node that is drained takes the cluster with it. The service `<cluster>-repl` and a connection pooler
 for replicas have no endpoints: readers that use them fail at once.
 
-Way out: keep two, and point readers at `<cluster>` before the last standby goes. A policy may refuse it:
-`rules: {no-standby-left: Deny}`.",
+Way out: keep two, or point readers at `<cluster>` before the last standby goes. A policy may refuse it:
+`rules: {no-standby-left: Deny}`.
+
+    kubectl pgscale down NAME --to 2 -n NAMESPACE",
     reads: &[inputs::count],
     needs: reads::COUNT,
     check: no_standby_left,
@@ -80,7 +82,10 @@ Blind spots: who may not read nodes, and nodes without the label: then nothing i
 what the labels say.
 
 Way out: a count that keeps a member in another zone, or let a pod that stays be scheduled elsewhere first
-(its volume must be able to move).
+(its volume must be able to move). This shows the nodes of the members:
+
+    kubectl get pods -n NAMESPACE -l cluster-name=NAME -o wide
+    kubectl pgscale plan NAME --to N -n NAMESPACE
 
 Upstream: the StatefulSet deletes the highest ordinals, whatever their place (`processCondemned`,
 pkg/controller/statefulset/stateful_set_control.go of Kubernetes).",
@@ -141,7 +146,11 @@ the removed members answer to be feeding (`replication` in their answers).
 Blind spots: the fall-back needs the leader to have kept the rows: where its WAL was recycled meanwhile, the
 member has to be cloned again.
 
-Way out: remove the tag first, or shrink to a count that keeps the source.
+Way out: remove the tag (`replicatefrom`) first, or shrink to a count that keeps the source. This shows who
+follows whom:
+
+    kubectl exec NAME-0 -n NAMESPACE -c postgres -- patronictl topology
+    kubectl pgscale plan NAME --to N -n NAMESPACE
 
 Upstream: replicatefrom, patroni/tags.py; _get_node_to_follow, patroni/ha.py.",
     reads: &[inputs::sources],

@@ -41,7 +41,11 @@ any name.
 Way out: remove the annotation, or let the operator's next synchronisation replace the StatefulSet at the
 present count (resync_period, 30 minutes by default), then ask again. A label that is edited alone is acted
 on by no version before that. Where a program puts an annotation back each time, enter it in
-`ignored_annotations`. `kubectl pgscale down NAME --to N` moves the leader first.
+`ignored_annotations`. `kubectl pgscale down NAME --to N` moves the leader first. The finding names the key, and
+prints the command that removes it. These show the annotations, and the end of what the operator does:
+
+    kubectl get statefulset NAME -n NAMESPACE -o jsonpath='{.metadata.annotations}'
+    kubectl pgscale wait NAME -n NAMESPACE
 
 Upstream: compareStatefulSetWith, pkg/cluster/cluster.go; labelsSet and annotationsSet, pkg/cluster/util.go;
 replaceStatefulSet, pkg/cluster/resources.go. Edits of labels alone: postgresqlUpdate,

@@ -39,10 +39,23 @@ replication waits for those for ever.
 Blind spots: only SQL shows which member holds which slot, and the webhook asks none. Slots that were made by
 hand and stand in neither place are not seen here; they go with the leader in any case.
 
-Way out: `kubectl pgscale down NAME --to N`, or `kubectl pgscale switchover NAME --for N`. Both ask the leader
-and the candidate by SQL, and move the leader only when every such slot is on the candidate and safe to use
-there. They name the slots that were made by hand. No policy and no override lifts that wait: a slot whose
-changes are not needed is taken out of `spec.patroni.slots`.
+Way out: either of these asks the leader and the candidate by SQL, and moves the leader only when every such
+slot is on the candidate and safe to use there. They name the slots that were made by hand. No policy and no
+override lifts that wait:
+
+    kubectl pgscale down NAME --to N -n NAMESPACE
+    kubectl pgscale switchover NAME --for N -n NAMESPACE
+
+This shows the slots that a MEMBER holds, and how far their consumers are:
+
+    kubectl exec MEMBER -n NAMESPACE -c postgres -- psql -U postgres -c 'SELECT * FROM pg_replication_slots'
+
+A slot whose changes are not needed is taken out of `spec.patroni.slots`. A slot that was made by hand goes with
+the leader: stop its consumer once it has read everything, and make the slot again on the next leader.
+
+    kubectl edit postgresql NAME -n NAMESPACE
+
+It is over when the new leader shows every slot, and `confirmed_flush_lsn` moves on there.
 
 Upstream: _ensure_logical_slots_primary, copy_logical_slots and _ready_logical_slots,
 patroni/postgresql/slots.py; _get_permanent_slots, patroni/dcs/__init__.py.",

@@ -36,7 +36,9 @@ where the leader is not known to stay.
 Blind spots: the operator's setting `pod_management_policy` may have changed since; the StatefulSet is then
 replaced first.
 
-Way out: shrink by one at a time, or `kubectl pgscale down NAME --to N`, which moves the leader first.
+Way out: shrink by one at a time, or by the command that moves the leader first:
+
+    kubectl pgscale down NAME --to N -n NAMESPACE
 
 Upstream: processCondemned, pkg/controller/statefulset/stateful_set_control.go of Kubernetes.",
     reads: &[inputs::pod_management, inputs::replicas, inputs::leader],

@@ -134,7 +134,13 @@ Signals: as for too-few-healthy-survivors; ordinals below the new count that hav
 Blind spots: a pod without a readiness probe (the operator's default) is Ready as soon as it starts. A member
 tagged nofailover is healthy here; it is not counted on for a takeover.
 
-Way out: mend it first: `kubectl pgscale status NAME`, then `patronictl reinit` or delete its pod.
+Way out: mend it first. The first command says what ails it. The second copies a MEMBER that does not lead from
+the leader again, the third restarts it:
+
+    kubectl pgscale status NAME -n NAMESPACE --why
+    kubectl exec NAME-0 -n NAMESPACE -c postgres -- patronictl reinit NAME MEMBER --force
+    kubectl delete pod MEMBER -n NAMESPACE
+    kubectl pgscale wait NAME -n NAMESPACE
 
 Upstream: processReplica, pkg/controller/statefulset/stateful_set_control.go of Kubernetes.",
     reads: &[inputs::leader, inputs::pods, inputs::answers, inputs::lag, inputs::max_lag],

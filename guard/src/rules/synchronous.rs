@@ -39,7 +39,11 @@ leader. A standby cluster is never synchronous, whatever its configuration says.
 
 Blind spots: Patroni chooses standbys again in every loop; the choice that was read is up to ten seconds old.
 
-Way out: a count that keeps a synchronous standby, or wait until one that stays has become one.
+Way out: a count that keeps a synchronous standby, or wait until one that stays has become one. These show
+which member is one, and which count passes:
+
+    kubectl exec NAME-0 -n NAMESPACE -c postgres -- patronictl list
+    kubectl pgscale plan NAME --to N -n NAMESPACE
 
 Upstream: process_sync_replication and _is_healthiest_node, patroni/ha.py; tags.py; is_synchronous_mode,
 patroni/global_config.py.",
@@ -205,8 +209,24 @@ with any update of the cluster the operator writes both modes of the manifest in
 Blind spots: a configuration that is changed after the reading; a session or a role with its own
 synchronous_commit; ALTER SYSTEM.
 
-Way out: keep the standbys that commits wait for, or switch synchronous_mode_strict off or empty
-synchronous_standby_names first.
+Way out: this shows which of the settings are on, and where:
+
+    kubectl pgscale plan NAME --to N -n NAMESPACE -o wide
+
+Keep the standbys that commits wait for; two members are enough for synchronous_mode_strict:
+
+    kubectl pgscale set NAME 2 -n NAMESPACE
+
+Or switch synchronous_mode_strict off, in the manifest (and in Git, where that is the source) and in Patroni's
+configuration. From then on a commit waits for no standby while there is none. Where synchronous_standby_names
+is set by hand, take that out of both instead (the third command):
+
+    kubectl edit postgresql NAME -n NAMESPACE
+    kubectl exec -it NAME-0 -n NAMESPACE -c postgres -- patronictl edit-config -s synchronous_mode_strict=false
+    kubectl exec -it NAME-0 -n NAMESPACE -c postgres -- patronictl edit-config -p synchronous_standby_names=
+
+It is over when the plan above does not name this rule any more. At zero no member runs: edit the manifest, and
+start 2.
 
 Upstream: process_sync_replication and disable_synchronous_replication, patroni/ha.py;
 is_synchronous_mode_strict, patroni/global_config.py; checkAndSetGlobalPostgreSQLConfiguration,
@@ -304,7 +324,12 @@ replicatefrom: these never become synchronous.
 
 Blind spots: the tags of a member that neither answers nor ever reported.
 
-Way out: keep one more instance than synchronous_node_count, or lower that first.
+Way out: keep one more instance than synchronous_node_count, or lower that first, in the manifest and in
+Patroni's configuration:
+
+    kubectl pgscale plan NAME --to N -n NAMESPACE
+    kubectl edit postgresql NAME -n NAMESPACE
+    kubectl exec -it NAME-0 -n NAMESPACE -c postgres -- patronictl edit-config -s synchronous_node_count=1
 
 Upstream: get_synchronous_node_count and min_synchronous_nodes, patroni/global_config.py.",
     reads: &[inputs::count, inputs::synchrony, inputs::leader, inputs::sync_tags],

@@ -37,7 +37,10 @@ Blind spots: growth for which the leader does not answer: then nothing is said. 
 in UTC. The operator also waits until every replica streams with little lag, which is not looked at here.
 
 Way out: let the upgrade happen first, in its own window, and change the count afterwards. Or change the count
-outside of the window.
+outside of the window. This shows the version that the manifest asks for, and the windows:
+
+    kubectl get postgresql NAME -n NAMESPACE -o jsonpath='{.spec.postgresql.version} {.spec.maintenanceWindows}'
+    kubectl exec NAME-0 -n NAMESPACE -c postgres -- psql -U postgres -c 'SHOW server_version'
 
 Upstream: majorVersionUpgrade and GetDesiredMajorVersion, pkg/cluster/majorversionupgrade.go; Update,
 pkg/cluster/cluster.go; isInMaintenanceWindow, pkg/cluster/util.go.",

@@ -287,7 +287,9 @@ async fn rules_id() {
 
     Way out: `kubectl pgscale down NAME --to N` moves the leader to any fit survivor
     first. Where no survivor is fit, ask for a count that keeps a fit member, or
-    mend one.
+    mend one. This shows each member:
+
+        kubectl pgscale status NAME -n NAMESPACE --why
 
     Upstream: preScaleDown, pkg/cluster/resources.go; Switchover,
     pkg/cluster/pod.go; is_failover_possible, patroni/api.py;
@@ -327,7 +329,9 @@ async fn rules_id() {
     a removed member still leads.
 
     Way out: `kubectl pgscale down NAME --to N` moves the leader to any fit survivor first. Where no
-    survivor is fit, ask for a count that keeps a fit member, or mend one.
+    survivor is fit, ask for a count that keeps a fit member, or mend one. This shows each member:
+
+        kubectl pgscale status NAME -n NAMESPACE --why
 
     Upstream: preScaleDown, pkg/cluster/resources.go; Switchover, pkg/cluster/pod.go;
     is_failover_possible, patroni/api.py; process_manual_failover_from_leader, patroni/ha.py; apiURL,
