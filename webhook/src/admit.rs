@@ -293,7 +293,7 @@ impl Admission {
         };
         let refused = match fallback {
             Fallback::Pass => tokio::time::timeout_at(deadlines.reads, look).await.ok().flatten(),
-            Fallback::Refuse | Fallback::RefuseGrowth => None,
+            Fallback::Refuse | Fallback::RefuseGrowth | Fallback::RefuseReturn => None,
         };
         let Some(refused) = refused else {
             return Decision::Unjudged { why: Busy::WHY.to_owned(), fallback };
@@ -304,19 +304,24 @@ impl Admission {
 
     /// Returns the answer to a write where no verdict is reached.
     ///
-    /// It is the one that the registration has for a webhook that does not answer. A write of a
-    /// StatefulSet always passes.
+    /// It is the one that the registration has for a webhook that does not answer, with one exception.
+    /// A return from zero is refused: `growFailurePolicy` is about growth that copies a leader, and an
+    /// unread fact is never taken as fine where rows are at stake. A write of a StatefulSet always
+    /// passes.
     fn fallback(&self, question: &Question) -> Fallback {
         match question {
             Question::Nothing(_) | Question::PastTheOperator(_) => Fallback::Pass,
-            Question::Scale(_) | Question::Write(_) => self.fallback_of_change(question.grows()),
+            Question::Scale(_) | Question::Write(_) => {
+                self.fallback_of_change(question.grows(), question.returns_from_zero())
+            }
         }
     }
 
-    fn fallback_of_change(&self, grows: bool) -> Fallback {
+    fn fallback_of_change(&self, grows: bool, from_zero: bool) -> Fallback {
         match self.growth {
             _ if !grows => Fallback::Refuse,
             FailurePolicy::Fail => Fallback::RefuseGrowth,
+            FailurePolicy::Ignore if from_zero => Fallback::RefuseReturn,
             FailurePolicy::Ignore => Fallback::Pass,
         }
     }
@@ -397,14 +402,14 @@ impl Admission {
         deadlines: Deadlines,
     ) -> Result<Change, Decision> {
         let CountWrite { namespace, name, from, to, .. } = write;
-        let grows = to > from;
+        let (grows, from_zero) = (to > from, *from <= 0);
         let text = self.reader(deadlines).cluster_text(namespace, name).await;
         let text = text.map_err(|error| {
             let why = format!("postgresql {namespace}/{name} could not be read: {error}");
-            Decision::Unjudged { why, fallback: self.fallback_of_change(grows) }
+            Decision::Unjudged { why, fallback: self.fallback_of_change(grows, from_zero) }
         })?;
         change_of_scale(write, &text).map_err(|error| {
-            let fallback = self.fallback_of_change(grows && !error.is_too_large());
+            let fallback = self.fallback_of_change(grows && !error.is_too_large(), from_zero);
             Decision::Unjudged { why: error.to_string(), fallback }
         })
     }

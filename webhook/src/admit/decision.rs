@@ -42,6 +42,9 @@ pub(crate) enum Fallback {
     Refuse,
     /// It is refused although it only adds: this installation says `growFailurePolicy: Fail`.
     RefuseGrowth,
+    /// It is refused although it only adds: it starts a cluster from volumes, and which of them hold
+    /// the newest rows is not known.
+    RefuseReturn,
 }
 
 /// The outcome of a review for the write.
@@ -211,7 +214,9 @@ impl Decision {
             Self::Unjudged { fallback, .. } => {
                 let effect = match fallback {
                     Fallback::Pass => Effect::Warn,
-                    Fallback::Refuse | Fallback::RefuseGrowth => Effect::Deny,
+                    Fallback::Refuse | Fallback::RefuseGrowth | Fallback::RefuseReturn => {
+                        Effect::Deny
+                    }
                 };
                 vec![(CANNOT_BE_JUDGED, effect)]
             }
@@ -313,6 +318,7 @@ mod tests {
         for (decision, event, rules) in [
             (unjudged(Fallback::Refuse), Some(Reason::Denied), vec![CANNOT_BE_JUDGED]),
             (unjudged(Fallback::RefuseGrowth), Some(Reason::Denied), vec![CANNOT_BE_JUDGED]),
+            (unjudged(Fallback::RefuseReturn), Some(Reason::Denied), vec![CANNOT_BE_JUDGED]),
             (unjudged(Fallback::Pass), None, vec![]),
             (Decision::NothingToJudge(Exemption::SameCount), None, vec![]),
         ] {

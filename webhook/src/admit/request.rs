@@ -159,6 +159,20 @@ impl Question {
             }),
         }
     }
+
+    /// Returns whether the change brings a cluster back from zero instances.
+    ///
+    /// Then there is no member whose data the new ones copy: what they start from is judged by
+    /// `return-from-zero` and `dcs-store-changing`, which take no unread fact for fine.
+    pub(crate) fn returns_from_zero(&self) -> bool {
+        match self {
+            Self::Nothing(_) | Self::PastTheOperator(_) => false,
+            Self::Scale(write) => write.from <= 0 && write.to > 0,
+            Self::Write(change) => change.old.as_ref().is_some_and(|old| {
+                old.instances.unwrap_or(0) <= 0 && change.new.instances.unwrap_or(0) > 0
+            }),
+        }
+    }
 }
 
 /// Returns whether the writer asks for the verdict as it will be after a switchover: a dry run

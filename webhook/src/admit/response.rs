@@ -57,6 +57,10 @@ impl Decision {
                 "pgscale cannot judge this change: {why}. This installation refuses growth that \
                  cannot be judged (growFailurePolicy: Fail)"
             )),
+            Self::Unjudged { why, fallback: Fallback::RefuseReturn } => printable(&format!(
+                "pgscale cannot judge this change: {why}. It starts the cluster from its volumes, \
+                 and a count or a store that leaves out the newest one loses rows"
+            )),
             Self::Judged(judged) => refusal(judged),
         }
     }

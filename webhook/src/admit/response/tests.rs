@@ -134,6 +134,16 @@ fn unjudged_shrink_is_refused_and_unjudged_growth_warns() {
     );
     assert_eq!(growth.refusing(), [CANNOT_BE_JUDGED]);
 
+    let back = unjudged(Fallback::RefuseReturn);
+    let response = back.respond(&review(&update(&object(0), &object(3))));
+    assert!(!response.allowed);
+    assert_eq!(
+        response.result.message,
+        "pgscale cannot judge this change: no answer in 4s. It starts the cluster from its volumes, \
+         and a count or a store that leaves out the newest one loses rows"
+    );
+    assert_eq!(back.refusing(), [CANNOT_BE_JUDGED]);
+
     let growth = unjudged(Fallback::Pass);
     let response = growth.respond(&review(&update(&object(2), &object(5))));
     assert!(response.allowed);

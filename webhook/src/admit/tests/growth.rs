@@ -39,6 +39,27 @@ async fn growth_that_cannot_be_judged_in_time_is_refused_where_the_installation_
 }
 
 #[tokio::test]
+async fn return_from_zero_that_cannot_be_judged_in_time_is_refused_whatever_the_installation_says()
+{
+    tokio::time::pause();
+    for growth in [FailurePolicy::Ignore, FailurePolicy::Fail] {
+        for (slow, silent) in [(Duration::from_secs(6), false), (Duration::ZERO, true)] {
+            let admission = FakeApiServer { silent, slow, growth, ..three_to_seven() }.admission();
+            for (way, review) in [
+                ("an update", update(&object(0), &object(3))),
+                ("a scale", scale(Some(0), Some(3))),
+                ("a scale of an omitted count", scale(None, Some(3))),
+            ] {
+                let started = Instant::now();
+                let answer = ask(&admission, &review).await;
+                assert!(started.elapsed() < Duration::from_secs(5), "{way}: in time");
+                assert_eq!(answer["allowed"], false, "{way}: {answer}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn growth_on_an_unknown_fact_is_refused_where_the_installation_fails_closed() {
     // The members do not answer, and there is no operator.
     let member = json!({
