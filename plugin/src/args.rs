@@ -4,12 +4,14 @@
 mod acting;
 mod connection;
 mod output;
+mod release;
 mod targets;
 mod values;
 
 pub(crate) use acting::{Acting, DryRun, ReportFormat, WaitOptions, Why, reason};
 pub(crate) use connection::ConnectionFlags;
 pub(crate) use output::{Shape, expression};
+pub(crate) use release::{ChartValues, Rehearsal, ReleaseFlag};
 pub(crate) use targets::{Target, Targets, cluster_name};
 use values::duration;
 pub(crate) use values::{count, positive, step, timeout};

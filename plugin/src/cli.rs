@@ -8,8 +8,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::args::{ConnectionFlags, expression};
 use crate::commands::{
-    completion, doctor, down, history, lint, overrides, plan, policy, rules, set, snapshot, status,
-    switchover, undo, up, verify, version, wait,
+    completion, doctor, down, history, install, lint, overrides, plan, policy, rules, set,
+    snapshot, status, switchover, undo, uninstall, up, upgrade, verify, version, wait,
 };
 use crate::connect::Connection;
 use crate::error::Failure;
@@ -62,6 +62,9 @@ pub(crate) enum Verb {
     Lint(lint::Args),
     Snapshot(snapshot::Args),
     Doctor(doctor::Args),
+    Install(install::Args),
+    Upgrade(upgrade::Args),
+    Uninstall(uninstall::Args),
     Completion(completion::Args),
     Version(version::Args),
 }
@@ -118,9 +121,13 @@ pub(crate) async fn run(
             let namespace = cli.connection.namespace.as_deref().unwrap_or("default");
             return Box::pin(lint::run(args, namespace, out, None)).await;
         }
+        Verb::Install(args) if args.prints_alone() => {
+            return Box::pin(install::print_alone(args, cli.connection.namespace, out)).await;
+        }
         Verb::Doctor(_)
         | Verb::Down(_)
         | Verb::History(_)
+        | Verb::Install(_)
         | Verb::Lint(_)
         | Verb::Override(_)
         | Verb::Plan(_)
@@ -130,7 +137,9 @@ pub(crate) async fn run(
         | Verb::Status(_)
         | Verb::Switchover(_)
         | Verb::Undo(_)
+        | Verb::Uninstall(_)
         | Verb::Up(_)
+        | Verb::Upgrade(_)
         | Verb::Verify(_)
         | Verb::Wait(_) => {}
     }
@@ -148,6 +157,7 @@ pub(crate) async fn in_session(verb: Verb, session: &Session) -> Result<(), Fail
         Verb::Doctor(args) => Box::pin(doctor::run(session, args)).await,
         Verb::Down(args) => Box::pin(down::run(session, args)).await,
         Verb::History(args) => Box::pin(history::run(session, args)).await,
+        Verb::Install(args) => Box::pin(install::run(session, args)).await,
         Verb::Lint(args) => {
             Box::pin(lint::run(&args, &session.namespace, &session.out, Some(session))).await
         }
@@ -160,6 +170,8 @@ pub(crate) async fn in_session(verb: Verb, session: &Session) -> Result<(), Fail
         Verb::Status(args) => Box::pin(status::run(session, args)).await,
         Verb::Switchover(args) => Box::pin(switchover::run(session, args)).await,
         Verb::Undo(args) => Box::pin(undo::run(session, args)).await,
+        Verb::Uninstall(args) => Box::pin(uninstall::run(session, args)).await,
+        Verb::Upgrade(args) => Box::pin(upgrade::run(session, args)).await,
         Verb::Up(args) => Box::pin(up::run(session, args)).await,
         Verb::Verify(args) => Box::pin(verify::run(session, args)).await,
         Verb::Version(args) => version::run(&args, &session.out),

@@ -15,7 +15,7 @@ use pgscale_guard::read::Operators;
 use pgscale_guard::remedy::{Command, Reach};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use serde_json::json;
+use serde_json::{Value, json};
 use tower::BoxError;
 use tower::timeout::TimeoutLayer;
 use tower::timeout::error::Elapsed;
@@ -23,12 +23,14 @@ use tower::util::{MapErrLayer, MapResponseLayer};
 
 use crate::error::{Failure, chain};
 
+pub(crate) mod access;
 pub(crate) mod clock;
 mod flags;
 pub(crate) mod kubeconfig;
 mod leaf;
 mod proxy;
 
+use access::Source;
 pub(crate) use flags::{Deployment, Flags};
 
 /// The time limit of one request without `--request-timeout`.
@@ -44,6 +46,10 @@ pub(crate) struct Connection {
     pub(crate) client: Client,
     /// The namespace of `-n`, of the context, or `default`.
     pub(crate) namespace: String,
+    /// The namespace of `-n` alone.
+    pub(crate) named_namespace: Option<String>,
+    /// The same way to the API server, as a kubeconfig for another program.
+    pub(crate) kubeconfig: Value,
     /// The flags that lead to the same API server, for commands shown to people.
     pub(crate) reach: Reach,
     /// The source of the operators.
@@ -92,19 +98,20 @@ impl Warnings {
 impl Connection {
     /// Connects by the flags, the environment and the kubeconfig.
     pub(crate) async fn open(flags: &Flags) -> Result<Self, Failure> {
-        Self::to(configuration(flags).await?, flags)
+        let (config, source) = configuration(flags).await?;
+        Self::to(config, &source, flags)
     }
 
     /// Connects without any question for credentials and without output of a credential program.
     pub(crate) async fn unattended(flags: &Flags) -> Result<Self, Failure> {
-        let mut config = configuration(flags).await?;
+        let (mut config, source) = configuration(flags).await?;
         if let Some(program) = &mut config.auth_info.exec {
             program.interactive_mode = Some(ExecInteractiveMode::Never);
         }
-        Self::to(config, flags)
+        Self::to(config, &source, flags)
     }
 
-    fn to(mut config: Config, flags: &Flags) -> Result<Self, Failure> {
+    fn to(mut config: Config, source: &Source, flags: &Flags) -> Result<Self, Failure> {
         override_by_flags(&mut config, flags)?;
         choose_proxy(&mut config, |name| std::env::var(name).ok())?;
         let namespace = flags.namespace.clone().unwrap_or(config.default_namespace.clone());
@@ -121,6 +128,7 @@ impl Connection {
             answer
         });
         let server = config.cluster_url.clone();
+        let kubeconfig = access::kubeconfig(source, flags, &server.to_string());
         let leaf = leaf::any(config.root_cert.as_ref());
         let builder = ClientBuilder::try_from(config).map_err(|error| unusable(&error, &server))?;
         // The limit is on the answer, not on the socket: a port-forward may be idle.
@@ -134,7 +142,15 @@ impl Connection {
             Some(Deployment { namespace, name }) => Operators::Named { namespace, name },
             None => Operators::Listed,
         };
-        Ok(Self { client, namespace, reach: flags.to_repeat(), operators, warnings })
+        Ok(Self {
+            client,
+            namespace,
+            named_namespace: flags.namespace.clone(),
+            kubeconfig,
+            reach: flags.to_repeat(),
+            operators,
+            warnings,
+        })
     }
 }
 
@@ -158,7 +174,7 @@ fn unusable(error: &kube::Error, server: &http::Uri) -> Failure {
 }
 
 /// Reads the kubeconfig, or the service account inside a pod where there is no kubeconfig at all.
-async fn configuration(flags: &Flags) -> Result<Config, Failure> {
+async fn configuration(flags: &Flags) -> Result<(Config, Source), Failure> {
     let options = KubeConfigOptions {
         context: flags.context.clone(),
         cluster: flags.cluster.clone(),
@@ -182,12 +198,13 @@ async fn configuration(flags: &Flags) -> Result<Config, Failure> {
         .map_err(|error| bad_kubeconfig(&KubeconfigError::ParseProxyUrl(error), None))?;
     let contexts: Vec<String> =
         kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
+    let source = Source::Kubeconfig(Box::new(kubeconfig.clone()));
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
         .await
         .map_err(|error| bad_kubeconfig(&error, Some(&contexts)))?;
     // kube's choice is replaced: it also applies `NO_PROXY` to the proxy's own address.
     config.proxy_url = proxy_url;
-    Ok(config)
+    Ok((config, source))
 }
 
 /// Chooses the proxy of the environment, unless the cluster entry names one.
@@ -204,10 +221,10 @@ fn choose_proxy(
     Ok(())
 }
 
-fn without_kubeconfig(flags: &Flags) -> Result<Config, Failure> {
+fn without_kubeconfig(flags: &Flags) -> Result<(Config, Source), Failure> {
     match (Config::incluster(), &flags.server) {
-        (Ok(config), _) => Ok(config),
-        (Err(_), Some(server)) => Ok(Config::new(parse_server(server)?)),
+        (Ok(config), _) => Ok((config, Source::Pod)),
+        (Err(_), Some(server)) => Ok((Config::new(parse_server(server)?), Source::Flags)),
         (Err(_), None) => Err(Failure::error("no kubeconfig found, and this is not a pod")
             .hint("name one with --kubeconfig or $KUBECONFIG, or create ~/.kube/config")),
     }

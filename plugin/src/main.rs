@@ -25,8 +25,10 @@ mod forward;
 #[cfg(test)]
 #[path = "../../guard/tests/generated/mod.rs"]
 mod generated;
+mod helm;
 mod history;
 mod impact;
+mod install;
 mod lint;
 mod members;
 mod outcome;

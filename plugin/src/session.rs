@@ -21,6 +21,7 @@ use crate::connect::{Connection, Warnings};
 use crate::error::{Failure, Kind};
 use crate::exec::Exec;
 use crate::forward::Forward;
+use crate::helm::{Helm, OnPath};
 use crate::terminal::Output;
 
 /// The time limit of one read of a whole cluster.
@@ -37,8 +38,12 @@ pub(crate) struct Session {
     pub(crate) ask: Arc<dyn MemberClient>,
     /// The way to run commands and SQL inside members.
     pub(crate) exec: Arc<dyn Exec>,
+    /// The helm on the path, for the same API server.
+    pub(crate) helm: Arc<dyn Helm>,
     /// The namespace of `-n` or of the context.
     pub(crate) namespace: String,
+    /// The namespace of `-n` alone.
+    pub(crate) named_namespace: Option<String>,
     /// The connection flags, for commands shown to people.
     pub(crate) reach: Reach,
     /// Stdout, stderr and the person at the terminal.
@@ -145,7 +150,15 @@ impl Session {
         out: Arc<Output>,
         interruption: Interruption,
     ) -> Self {
-        let Connection { client, namespace, reach, operators, warnings } = connection;
+        let Connection {
+            client,
+            namespace,
+            named_namespace,
+            kubeconfig,
+            reach,
+            operators,
+            warnings,
+        } = connection;
         let forward = Arc::new(Forward::new(client.clone()));
         Self {
             reader: Reader {
@@ -160,7 +173,9 @@ impl Session {
             client,
             ask: forward.clone(),
             exec: forward,
+            helm: Arc::new(OnPath::new(Some(kubeconfig))),
             namespace,
+            named_namespace,
             reach,
             out,
             pace: Pace::default(),
@@ -200,7 +215,9 @@ impl Session {
             reader: self.reader.clone(),
             ask: Arc::clone(&self.ask),
             exec: Arc::clone(&self.exec),
+            helm: Arc::clone(&self.helm),
             namespace: namespace.to_owned(),
+            named_namespace: self.named_namespace.clone(),
             reach: self.reach.clone(),
             out: Arc::new(self.out.about(&format!("{namespace}/{name}"))),
             pace: self.pace,

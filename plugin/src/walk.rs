@@ -80,7 +80,8 @@ pub(crate) fn wrong(argv: &[String]) -> Option<String> {
         }
         ["kubectl", rest @ ..] | ["xargs", "kubectl", rest @ ..] => kubectl::wrong(rest),
         ["helm", "install" | "upgrade", _, "charts/pgscale", ..]
-        | ["helm", "get", "manifest", ..] => None,
+        | ["helm", "get", "manifest", ..]
+        | ["helm", "history" | "rollback" | "uninstall", ..] => None,
         [program, ..] if kubectl::READERS.contains(program) => None,
         other => Some(format!("no program that we suggest: {other:?}")),
     }

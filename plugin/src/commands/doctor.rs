@@ -35,19 +35,34 @@ pub(crate) struct Args {
 /// Looks at everything and prints the findings.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     session.interruption.means("interrupted; nothing is changed by looking");
+    let diagnosis = examined(session).await?;
+    print(session, args.shape.output, &diagnosis)?;
+    concluded(&diagnosis)
+}
+
+/// Looks at everything.
+pub(super) async fn examined(session: &Session) -> Result<Diagnosis, Failure> {
     let broken =
         |why: String| Failure::error(format!("the chart in this program is broken: {why}"));
     let facts = Box::pin(read::facts(session)).await.map_err(broken)?;
-    let diagnosis = diagnose(&facts).map_err(broken)?.reached_by(&session.reach);
-    print(session, args.shape.output, &diagnosis)?;
+    Ok(diagnose(&facts).map_err(broken)?.reached_by(&session.reach))
+}
+
+/// Returns the end of a command that asked whether the guard holds.
+pub(super) fn concluded(diagnosis: &Diagnosis) -> Result<(), Failure> {
     match diagnosis.verdict() {
         Verdict::Holds => Ok(()),
-        Verdict::DoesNotHold => Err(Failure::new(Kind::NotAsPlanned, verdict(&diagnosis))),
-        Verdict::CannotBeJudged => Err(Failure::error(verdict(&diagnosis))),
+        Verdict::DoesNotHold => Err(Failure::new(Kind::NotAsPlanned, verdict(diagnosis))),
+        Verdict::CannotBeJudged => Err(Failure::error(verdict(diagnosis))),
     }
 }
 
-fn print(session: &Session, format: Format, diagnosis: &Diagnosis) -> Result<(), Failure> {
+/// Prints the findings.
+pub(super) fn print(
+    session: &Session,
+    format: Format,
+    diagnosis: &Diagnosis,
+) -> Result<(), Failure> {
     match format {
         Format::Name => {
             let ids: Vec<&str> = diagnosis.findings.iter().map(|finding| finding.id).collect();

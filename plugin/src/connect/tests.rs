@@ -58,9 +58,9 @@ async fn message(flags: &Flags) -> String {
 #[tokio::test]
 async fn context_decides_the_namespace() {
     let (_file, mut flags) = file(TWO_CONTEXTS);
-    assert_eq!(configuration(&flags).await.unwrap().default_namespace, "db");
+    assert_eq!(configuration(&flags).await.unwrap().0.default_namespace, "db");
     flags.context = Some("there".into());
-    assert_eq!(configuration(&flags).await.unwrap().default_namespace, "default");
+    assert_eq!(configuration(&flags).await.unwrap().0.default_namespace, "default");
 }
 
 #[tokio::test]
@@ -86,7 +86,7 @@ async fn flags_win_over_the_kubeconfig_and_nothing_is_retried() {
     flags.as_user = Some("eve".into());
     flags.as_group = vec!["dba".into()];
     flags.server = Some("https://10.0.0.9".into());
-    let mut config = configuration(&flags).await.unwrap();
+    let mut config = configuration(&flags).await.unwrap().0;
     override_by_flags(&mut config, &flags).unwrap();
     assert_eq!(config.cluster_url, "https://10.0.0.9");
     assert_eq!(config.auth_info.impersonate.as_deref(), Some("eve"));
@@ -105,7 +105,7 @@ async fn no_proxy_is_matched_against_the_server_of_the_flag() {
     };
     for (server, proxied) in [(None, true), (Some("https://10.0.0.9"), false)] {
         flags.server = server.map(str::to_owned);
-        let mut config = configuration(&flags).await.unwrap();
+        let mut config = configuration(&flags).await.unwrap().0;
         override_by_flags(&mut config, &flags).unwrap();
         choose_proxy(&mut config, variable).unwrap();
         assert_eq!(config.proxy_url.is_some(), proxied, "{server:?}");
@@ -116,7 +116,7 @@ async fn no_proxy_is_matched_against_the_server_of_the_flag() {
 async fn no_proxy_never_applies_to_the_proxy_of_the_cluster_entry() {
     let entry = "{server: 'https://10.0.0.5:6443', proxy-url: 'http://proxy.corp.example:3128'}";
     let (_file, flags) = file(&TWO_CONTEXTS.replace("{server: 'https://10.0.0.5:6443'}", entry));
-    let mut config = configuration(&flags).await.unwrap();
+    let mut config = configuration(&flags).await.unwrap().0;
     let variable = |name: &str| (name == "NO_PROXY").then(|| "*".to_owned());
     choose_proxy(&mut config, variable).unwrap();
     assert_eq!(config.proxy_url.unwrap(), "http://proxy.corp.example:3128");
@@ -132,7 +132,7 @@ async fn proxy_of_the_cluster_entry_is_read_in_every_spelling() {
         let entry = format!("{{server: 'https://10.0.0.5:6443', proxy-url: '{url}'}}");
         let (_file, flags) =
             file(&TWO_CONTEXTS.replace("{server: 'https://10.0.0.5:6443'}", &entry));
-        let config = configuration(&flags).await.unwrap();
+        let config = configuration(&flags).await.unwrap().0;
         assert_eq!(config.proxy_url.unwrap().to_string(), want, "{url}");
     }
 }
@@ -141,7 +141,7 @@ async fn proxy_of_the_cluster_entry_is_read_in_every_spelling() {
 async fn group_without_a_user_is_a_usage_error() {
     let (_file, mut flags) = file(TWO_CONTEXTS);
     flags.as_group = vec!["pgscale:break-glass".into()];
-    let mut config = configuration(&flags).await.unwrap();
+    let mut config = configuration(&flags).await.unwrap().0;
     let failure = override_by_flags(&mut config, &flags).unwrap_err();
     assert_eq!(failure.kind.code(), 2);
 }

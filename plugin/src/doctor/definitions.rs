@@ -120,9 +120,8 @@ fn ours(
             );
             continue;
         };
-        let (has, wants) = (fields(there), fields(version));
-        let lacks: Vec<&str> = wants.difference(&has).map(String::as_str).take(5).collect();
-        let more: Vec<&str> = has.difference(&wants).map(String::as_str).take(5).collect();
+        let Difference { lacks, more } = Difference::between(there, version);
+        let few = |all: &[String]| all.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
         if !lacks.is_empty() {
             found.push(
                 weakens(
@@ -132,7 +131,7 @@ fn ours(
                          fields that it does not know, or refuses their values"
                     ),
                 )
-                .because(object(name), "schema", format!("lacks {}", lacks.join(", ")))
+                .because(object(name), "schema", format!("lacks {}", few(&lacks)))
                 .cure(apply()),
             );
         } else if !more.is_empty() {
@@ -147,12 +146,34 @@ fn ours(
                 .because(
                     object(name),
                     "schema",
-                    format!("also has {}", more.join(", ")),
+                    format!("also has {}", few(&more)),
                 ),
             );
         }
     }
     found
+}
+
+/// What one version of a definition has and another has not: fields and enumerated values.
+pub(crate) struct Difference {
+    /// What the installed one lacks.
+    pub(crate) lacks: Vec<String>,
+    /// What only the installed one has.
+    pub(crate) more: Vec<String>,
+}
+
+impl Difference {
+    /// Compares an installed version with the shipped one.
+    pub(crate) fn between(
+        installed: &CustomResourceDefinitionVersion,
+        shipped: &CustomResourceDefinitionVersion,
+    ) -> Self {
+        let (has, wants) = (fields(installed), fields(shipped));
+        Self {
+            lacks: wants.difference(&has).cloned().collect(),
+            more: has.difference(&wants).cloned().collect(),
+        }
+    }
 }
 
 /// Returns every field and every enumerated value of a version.

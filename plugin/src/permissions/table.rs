@@ -1,6 +1,7 @@
 //! The permissions of every command: the one table.
 
 mod doctor;
+mod install;
 
 /// Requests of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -314,6 +315,9 @@ pub(crate) const COMMANDS: &[(&str, Parts)] = &[
     ("lint", LINT),
     ("snapshot", SNAPSHOT),
     ("doctor", doctor::DOCTOR),
+    ("install", install::INSTALL),
+    ("upgrade", install::INSTALL),
+    ("uninstall", install::UNINSTALL),
     ("completion", &[]),
     ("version", &[]),
 ];

@@ -18,6 +18,9 @@ const PLAIN: Case = Case {
     wide: &[],
 };
 
+/// The values of a case on a machine without helm.
+const MISSING_HELM: Case = Case { styled: &[(BAD, "error:"), (CARE, "hint:")], ..PLAIN };
+
 /// Returns a cluster with volumes and quotas, in a namespace with policies.
 fn governed(members: i64, leader: i64) -> World {
     World::new(members, leader)
@@ -310,6 +313,9 @@ pub(super) const CASES: &[Case] = &[
         wide: &["helm install pgscale", "kubectl create configmap"],
         ..PLAIN
     },
+    Case { name: "install, no helm", line: "install", code: 1, ..MISSING_HELM },
+    Case { name: "upgrade, no helm", line: "upgrade", code: 1, ..MISSING_HELM },
+    Case { name: "uninstall, no helm", line: "uninstall", code: 1, ..MISSING_HELM },
     Case { name: "rules", line: "rules", ..PLAIN },
     Case {
         name: "rules ID",

@@ -22,6 +22,7 @@ use crate::cli::{Cli, in_session};
 use crate::connect::{Connection, Warnings};
 use crate::error::Failure;
 use crate::exec::{Exec, ExecError};
+use crate::helm::{Call, Helm, HelmError};
 use crate::session::{Interruption, Pace, Session};
 use crate::terminal::testing::Screen;
 
@@ -391,6 +392,8 @@ impl World {
             operators: Operators::Listed,
             client: client.clone(),
             namespace: "db".to_owned(),
+            named_namespace: None,
+            kubeconfig: Value::Null,
             reach: Reach::default(),
             warnings: Warnings::default(),
         };
@@ -402,6 +405,7 @@ impl World {
         let mut session = Session::new(connection, out, Interruption::default());
         session.ask = Arc::new(self.clone());
         session.exec = Arc::new(self.clone());
+        session.helm = Arc::new(self.clone());
         session.reader = Reader {
             client,
             ask: Arc::new(self.clone()),
@@ -463,6 +467,13 @@ impl MemberClient for World {
         request: RestRequest,
     ) -> BoxFuture<'a, Result<RestResponse, String>> {
         async move { self.0.lock().unwrap().say(&pod.pod, &request) }.boxed()
+    }
+}
+
+/// There is no helm here. The tests of `install` have one of their own.
+impl Helm for World {
+    fn run(&self, _: Call) -> BoxFuture<'_, Result<String, HelmError>> {
+        async { Err(HelmError::Missing) }.boxed()
     }
 }
 
