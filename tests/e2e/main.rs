@@ -17,6 +17,7 @@ mod hand_over;
 mod history;
 mod hostile;
 mod input;
+mod installation;
 mod interruptions;
 mod losses;
 mod lost_answer;
@@ -69,6 +70,8 @@ fn cases() -> Vec<Case> {
         input::cases(),
         random_walk::cases(),
         ways_out::cases(),
+        // It takes the webhook away, and puts it back.
+        installation::cases(),
         // Last, because the cluster that they share keeps running.
         situations::cases(),
     ];

@@ -155,6 +155,25 @@ pub async fn open(client: &Client, target: &Target) -> Result<()> {
     Ok(())
 }
 
+/// Lets `port` of a pod without a process of its own be forwarded to the same port of this machine.
+///
+/// # Errors
+/// Fails when the API server refuses the object.
+pub async fn forward_here(client: &Client, namespace: &str, pod: &str, port: u16) -> Result<()> {
+    let target = json!({ "port": port, "address": Ipv4Addr::LOCALHOST });
+    let object = json!({
+        "apiVersion": "kwok.x-k8s.io/v1alpha1",
+        "kind": "PortForward",
+        "metadata": { "name": pod, "namespace": namespace },
+        "spec": { "forwards": [{ "ports": [port], "target": target }] },
+    });
+    streams(client, namespace, "PortForward")
+        .patch(pod, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(object))
+        .await
+        .with_context(|| format!("failed to forward port {port} of pod {pod}"))?;
+    Ok(())
+}
+
 /// Closes the streams of a pod, if there are any.
 ///
 /// # Errors

@@ -14,8 +14,8 @@ use hyper::StatusCode;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
-use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, ServiceAccount};
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
@@ -27,6 +27,7 @@ use crate::operator::RUN_NOTHING;
 use crate::patroni::rest;
 use crate::pki::write;
 use crate::process::Process;
+use crate::streaming;
 use crate::wait::{Attempt, until};
 
 /// The namespace of the webhook.
@@ -43,6 +44,7 @@ pub const GUARDED: (&str, &str) = ("pgscale.dev/guarded", "true");
 /// The labels of the review of a probe in the metrics.
 const PROBE: [&str; 2] = ["operation=\"CREATE\"", "dry_run=\"true\""];
 const LISTEN: &str = "127.0.0.1:9443";
+const PORT: u16 = 9443;
 const METRICS: ([u8; 4], u16) = ([127, 0, 0, 1], 9090);
 const READY: Duration = Duration::from_secs(120);
 const GRACE: Duration = Duration::from_secs(15);
@@ -131,6 +133,36 @@ impl Webhook {
             process.ensure_alive()?;
         }
         Ok(rest::probe(METRICS.into(), "/readyz", Duration::from_secs(1)).await)
+    }
+
+    /// Waits until the chart is installed again, then runs the process for its new account and pods.
+    ///
+    /// Each pod that is ready lets its certificate be seen through a port-forward.
+    ///
+    /// # Errors
+    /// Fails when the pods do not come up, or the process is not ready in time.
+    pub async fn adopt(&self) -> Result<()> {
+        self.stop().await?;
+        let client = self.bed.client();
+        let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+        let labels = format!("app.kubernetes.io/name={ACCOUNT}");
+        let labels = ListParams::default().labels(&labels);
+        let names = until("the pods of the webhook", READY, async || {
+            let deployments: Api<Deployment> = Api::namespaced(client.clone(), NAMESPACE);
+            let deployment = deployments.get_opt(ACCOUNT).await?;
+            let wanted = deployment.and_then(|it| it.spec?.replicas).unwrap_or(i32::MAX);
+            let pods = pods.list(&labels).await.context("failed to list the webhook's pods")?;
+            let alive = pods.items.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+            let names: Vec<String> = alive.filter_map(|pod| pod.metadata.name.clone()).collect();
+            let all = i32::try_from(names.len()).is_ok_and(|there| there >= wanted);
+            Ok(if all { Attempt::Done(names) } else { Attempt::NotYet(format!("{names:?}")) })
+        })
+        .await?;
+        for name in names {
+            streaming::forward_here(&client, NAMESPACE, &name, PORT).await?;
+        }
+        own_kubeconfig(&self.bed, &self.bed.directory().join("webhook")).await?;
+        self.run().await
     }
 
     /// Ends the process and leaves the registration, like a webhook that is down.
@@ -305,7 +337,7 @@ pub fn install(bed: &Bed) -> Result<String> {
 }
 
 /// Returns the values in which an installation here differs from the chart's defaults.
-fn values() -> Value {
+pub fn values() -> Value {
     let (guarded, value) = GUARDED;
     let (run, nothing) = RUN_NOTHING;
     json!({
