@@ -23,6 +23,7 @@ use crate::rules::may_shrink;
 
 mod address;
 mod ask;
+mod bounded;
 mod capacity;
 mod carried_out;
 mod clusters;
@@ -46,6 +47,7 @@ mod shared;
 mod testing;
 mod workload;
 
+pub use bounded::bounded_text;
 pub use carried_out::CarriedOut;
 pub use fetch::ReadError;
 pub use operator::{KnownOperators, Operators, Source};

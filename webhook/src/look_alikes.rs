@@ -11,10 +11,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::Client;
-use kube::api::{Api, ListParams};
+use kube::api::{Api, ListParams, ObjectList, Request};
+use kube::{Client, Resource as _};
 use pgscale_guard::objects::deployment::{account, may_operate};
 use pgscale_guard::operator::account::{LIST_KEY, LIST_NAME, LIST_NAMESPACE, listed};
+use pgscale_guard::read::bounded_text;
 
 use crate::metrics::Metrics;
 
@@ -60,11 +61,12 @@ async fn look(client: &Client) -> Result<Vec<String>> {
     let text = list.data.as_ref().and_then(|data| data.get(LIST_KEY));
     let accounts = listed(text.map(String::as_str).unwrap_or_default())
         .map_err(|why| anyhow!("configmap {LIST_NAMESPACE}/{LIST_NAME}: {why}"))?;
-    let deployments: Api<Deployment> = Api::all(client.clone());
     let mut found = Vec::new();
     let mut params = ListParams::default().limit(PAGE);
     loop {
-        let page = deployments.list(&params).await.context("failed to list Deployments")?;
+        let request = Request::new(Deployment::url_path(&(), None)).list(&params)?;
+        let page = bounded_text(client, request).await.context("failed to list Deployments")?;
+        let page: ObjectList<Deployment> = serde_json::from_str(&page)?;
         for deployment in page.items {
             let account = account(&deployment);
             if may_operate(&deployment) && !accounts.contains(&account) {

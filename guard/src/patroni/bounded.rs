@@ -28,7 +28,7 @@ pub(crate) fn decode<T: DeserializeOwned>(
 
 /// Returns a number that the values in `text` do not exceed: an opening bracket begins an array or
 /// object and its first value, a comma another.
-fn at_most(text: &str) -> usize {
+pub(crate) fn at_most(text: &str) -> usize {
     let mut scan = Scan::default();
     let mut values = 1;
     for byte in text.bytes() {

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 
 mod text;
 
+use super::bounded::bounded_text;
 pub(super) use text::Text;
 
 /// The bytes that are counted for an object that does not exist.
@@ -167,7 +168,7 @@ impl Sharing {
             }
             Err(request) => {
                 (self.shared.0.observe)(Served::Asked);
-                let answer = self.shared.0.client.request_text(*request).await;
+                let answer = bounded_text(&self.shared.0.client, *request).await;
                 return answer.map(Text::of).map_err(Arc::new);
             }
         };
@@ -279,7 +280,7 @@ impl Run {
             Some(asked) => drop(asked.begun.set((Moment::now(), begun))),
             None => return,
         }
-        let request = tokio::time::timeout(REQUEST_TIME, inner.client.request_text(request));
+        let request = tokio::time::timeout(REQUEST_TIME, bounded_text(&inner.client, request));
         let answer: Answer = tokio::select! {
             answer = request => match answer {
                 Ok(Ok(text)) => Ok(Text::after(text, before.as_deref())),
