@@ -333,6 +333,13 @@ impl Policies {
         limit.map(|limit| limit.mode)
     }
 
+    /// Returns whether a policy refuses by `rule`, whatever its default is.
+    pub(crate) fn denies_by(&self, rule: RuleId) -> bool {
+        let before = self.by_old_labels.as_deref();
+        self.rules.get(rule.as_str()).is_some_and(|it| it.iter().any(|it| it.value == Weight::Deny))
+            || before.is_some_and(|before| before.denies_by(rule))
+    }
+
     /// Returns the smallest lag limit that is enforced.
     pub fn enforced_lag(&self) -> Option<&Limit<u64>> {
         let enforced = self.max_lag.iter().filter(|limit| limit.mode == Mode::Enforce);

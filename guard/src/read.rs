@@ -28,12 +28,16 @@ mod capacity;
 mod carried_out;
 mod clusters;
 mod fetch;
+#[cfg(test)]
+mod floods;
 mod json_end;
+mod lean;
 #[cfg(test)]
 mod matrix;
 mod member_address;
 #[cfg(test)]
 mod neighbours;
+mod nodes;
 mod operator;
 mod patroni;
 mod policies;
@@ -60,6 +64,9 @@ use workload::{silent_members_nodes, workload};
 
 /// The time that the objects leave for the members: a second to answer, and a reserve.
 const FOR_MEMBERS: Duration = Duration::from_millis(1300);
+
+/// The time for which the nodes wait for the policies, which say how old they may be.
+const FOR_POLICIES: Duration = Duration::from_millis(200);
 
 /// A reader of clusters.
 #[derive(Clone)]
@@ -153,10 +160,16 @@ impl Reader {
     /// `ask` names.
     pub async fn facts(&self, change: Change, ask: AskWhom) -> Facts {
         // Boxed: the state between all these answers would make every caller's future large.
-        self.read_facts(change, ask).boxed().await
+        self.read_facts(change, ask, std::future::ready(true)).boxed().await
     }
 
-    async fn read_facts(&self, change: Change, ask: AskWhom) -> Facts {
+    /// Does the same. What other reviews have read of nodes counts unless `fresh_nodes` says otherwise.
+    async fn read_facts(
+        &self,
+        change: Change,
+        ask: AskWhom,
+        fresh_nodes: impl Future<Output = bool> + Clone + Send + Sync,
+    ) -> Facts {
         let now = (self.clock)();
         let until = Instant::now() + self.deadline;
         let may_ask = ask == AskWhom::All || change.old.is_some();
@@ -172,7 +185,8 @@ impl Reader {
         let before = OptionFuture::from(before).boxed();
         let needed = Needed::of(&change, self.breadth);
         let guess = operators.usual_layout(&cluster.name);
-        let workload = workload(&objects, cluster, needed, &guess, operator.clone()).boxed();
+        let workload = workload(&objects, cluster, needed, &guess, operator.clone(), fresh_nodes);
+        let workload = workload.boxed();
         let (namespace, name) = (cluster.namespace.as_str(), cluster.name.as_str());
         let room = if needed.room { Some(capacity::room(&objects, namespace)) } else { None };
         let room = OptionFuture::from(room).boxed();
@@ -218,8 +232,19 @@ impl Reader {
     pub async fn facts_and_policies(&self, change: Change, ask: AskWhom) -> (Facts, Policies) {
         let written = change.clone();
         let until = Instant::now() + self.deadline;
-        let (mut facts, policies) =
-            futures::join!(self.facts(change, ask).boxed(), self.policies(&written).boxed());
+        let policies = self.policies(&written).map(Arc::new).boxed().shared();
+        let fresh_nodes = {
+            let policies = policies.clone();
+            let refuse = async move {
+                let policies = policies.await;
+                nodes::refuse(&policies)
+            };
+            let known = tokio::time::timeout(FOR_POLICIES, refuse);
+            known.map(|known| known.unwrap_or(true)).boxed().shared()
+        };
+        let facts = self.read_facts(change, ask, fresh_nodes).boxed();
+        let (mut facts, policies) = futures::join!(facts, policies);
+        let policies = Arc::unwrap_or_clone(policies);
         let asks = |policies: &Policies| policies.backup_max_age.is_some();
         let asked = asks(&policies) || policies.by_old_labels.as_deref().is_some_and(asks);
         if asked && facts.capacity.backup.is_none() && may_shrink(&facts.change) {

@@ -12,13 +12,18 @@ use kube::api::{ApiResource, DynamicObject, GetParams, ListParams, Request};
 use kube::core::{ObjectList, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::duration::exact;
 use crate::facts::Seen;
 use crate::policy::decode;
 use crate::postgresql::Malformed;
+use crate::read::bounded::{bounded_text, is_too_large, too_large};
+use crate::read::lean::without_managed_fields;
 use crate::read::shared::{Age, Moment, Sharing, Text};
+
+mod pages;
 
 /// The reason for which one or several clusters could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +73,11 @@ impl ReadError {
         self.status().is_some_and(|status| status.code == FORBIDDEN)
     }
 
+    /// Returns whether the answer has more than is decoded.
+    fn is_too_large(&self) -> bool {
+        self.kube().is_some_and(is_too_large)
+    }
+
     fn status(&self) -> Option<&kube::core::Status> {
         if let kube::Error::Api(status) = self.kube()? { Some(status) } else { None }
     }
@@ -80,8 +90,9 @@ const FORBIDDEN: u16 = 403;
 
 /// The number of objects in one page.
 const PAGE: u32 = 250;
-/// The greatest number of pages that are read.
-const PAGES: u32 = 100;
+
+/// The most policies, or overrides, of one list. A review looks at the selector of each.
+const OURS: usize = 1_000;
 
 /// One kind of object, with its name in messages.
 #[derive(Clone, Debug)]
@@ -153,12 +164,23 @@ impl<K> Default for Ours<K> {
 }
 
 impl<K: DeserializeOwned> Ours<K> {
-    /// Decodes a list. The error is that of a text that is no list.
+    /// Decodes a list, unless it has more than [`OURS`] objects. The error is that of a text that is no
+    /// list, or of one that is too long.
     fn of(text: &str) -> Result<Arc<Self>, Arc<kube::Error>> {
-        let list: ObjectList<Value> =
+        let list: ObjectList<Box<RawValue>> =
             serde_json::from_str(text).map_err(|error| Arc::new(kube::Error::SerdeError(error)))?;
+        if list.items.len() > OURS {
+            return Err(Arc::new(too_large(format!("{OURS} objects"))));
+        }
         let (mut decoded, mut undecodable) = (Vec::new(), Vec::new());
         for object in list.items {
+            if let Ok(object) = serde_json::from_str(object.get()) {
+                decoded.push(object);
+                continue;
+            }
+            // Once more, for the words that name the fields at fault.
+            let object: Value = serde_json::from_str(object.get())
+                .map_err(|error| Arc::new(kube::Error::SerdeError(error)))?;
             match decode(&object) {
                 Ok(object) => decoded.push(object),
                 Err(why) => undecodable.push((object, why)),
@@ -183,13 +205,15 @@ pub(super) struct Objects {
     /// Its answers may serve other readers for a second: there are as many as policies and operators,
     /// and not as clusters.
     pub(super) lasting: bool,
+    /// Its own answers may have any size. Shared ones never do.
+    pub(super) unbounded: bool,
 }
 
 impl Objects {
     /// Returns a reader that has this much time from now on, and shares no answers.
     pub(super) fn of(client: Client, patience: Duration) -> Self {
         let until = Instant::now() + patience;
-        Self { client, until, patience, sharing: None, lasting: false }
+        Self { client, until, patience, sharing: None, lasting: false, unbounded: false }
     }
 
     /// Returns the same for objects that do not belong to one cluster.
@@ -233,7 +257,12 @@ impl Objects {
         K: Resource<DynamicType = ()> + DeserializeOwned + Clone,
     {
         let kind = Kind::of::<K>(namespace);
-        self.try_list(&kind, selector).await.map_err(|error| reason("list", &kind, &error))
+        // A person's program may list all nodes, which have any size. A review never does.
+        let objects = Self { unbounded: namespace.is_none(), ..self.clone() };
+        let request = matching(&kind, selector);
+        let list = objects.send_lean(|| attempt("list", &kind, None), request).await;
+        let list: ObjectList<K> = list.map_err(|error| reason("list", &kind, &error))?;
+        Ok(list.items)
     }
 
     /// Reads the objects of a known type with the labels of `selector`, of which one page is more
@@ -257,42 +286,6 @@ impl Objects {
         }
     }
 
-    /// Reads the objects of a known type that `keep` selects, page by page, because there may be
-    /// thousands of others.
-    ///
-    /// # Errors
-    /// A reason: a page could not be read, or there are more objects than [`PAGES`] pages hold.
-    pub(super) async fn list_matching<K>(
-        &self,
-        namespace: Option<&str>,
-        keep: impl Fn(&K) -> bool,
-    ) -> Result<Vec<K>, String>
-    where
-        K: Resource<DynamicType = ()> + DeserializeOwned + Clone,
-    {
-        let kind = Kind::of::<K>(namespace);
-        let mut kept = Vec::new();
-        let mut next: Option<String> = None;
-        for _ in 0..PAGES {
-            let params = ListParams {
-                limit: Some(PAGE),
-                continue_token: next.take(),
-                ..ListParams::default()
-            };
-            let request = Request::new(kind.path.clone()).list(&params);
-            let list: ObjectList<K> = self
-                .send(|| attempt("list", &kind, None), request)
-                .await
-                .map_err(|error| reason("list", &kind, &error))?;
-            kept.extend(list.items.into_iter().filter(&keep));
-            match list.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => next = Some(token),
-                None => return Ok(kept),
-            }
-        }
-        Err(format!("{}: there are more than {}", attempt("list", &kind, None), PAGE * PAGES))
-    }
-
     /// Reads the objects of a known type with the labels of `selector`, if they fit in one page.
     ///
     /// # Errors
@@ -314,7 +307,7 @@ impl Objects {
         let request = Request::new(kind.path.clone());
         let request =
             if kind.metadata_only { request.list_metadata(&params) } else { request.list(&params) };
-        match self.send::<ObjectList<K>>(|| attempt("list", &kind, None), request).await {
+        match self.send_lean::<ObjectList<K>>(|| attempt("list", &kind, None), request).await {
             Ok(list) if list.metadata.continue_.as_ref().is_none_or(String::is_empty) => {
                 Ok(OnePage::All(list.items))
             }
@@ -337,7 +330,9 @@ impl Objects {
             Err(error) if error.is_not_found() => return Ok(Arc::default()),
             text => text?,
         };
-        match &*text.decoded(Ours::of) {
+        let decoded = text.decoded(Ours::of);
+        text.leave();
+        match &*decoded {
             Ok(ours) => Ok(Arc::clone(ours)),
             Err(source) => Err(ReadError::Kube { asked: asked(), source: Arc::clone(source) }),
         }
@@ -362,19 +357,20 @@ impl Objects {
     pub(super) async fn try_get_text(&self, kind: &Kind, name: &str) -> Result<String, ReadError> {
         let request = Request::new(kind.path.clone()).get(name, &GetParams::default());
         let text = self.text(&|| attempt("get", kind, Some(name)), request).await?;
+        text.leave();
         Ok(text.as_str().to_owned())
     }
 
-    /// Reads all objects that match `selector`. The error holds the whole cause.
+    /// Reads all objects that match `selector`, for a person: they may be all clusters, and have any
+    /// size. The error holds the whole cause.
     pub(super) async fn try_list<K: DeserializeOwned + Clone>(
         &self,
         kind: &Kind,
         selector: Option<&str>,
     ) -> Result<Vec<K>, ReadError> {
-        let params =
-            ListParams { label_selector: selector.map(str::to_owned), ..Default::default() };
-        let request = Request::new(kind.path.clone()).list(&params);
-        let list: ObjectList<K> = self.send(|| attempt("list", kind, None), request).await?;
+        let whole = Self { unbounded: true, ..self.clone() };
+        let request = matching(kind, selector);
+        let list: ObjectList<K> = whole.send(|| attempt("list", kind, None), request).await?;
         Ok(list.items)
     }
 
@@ -384,10 +380,17 @@ impl Objects {
         request: Built,
     ) -> Result<T, ReadError> {
         let text = self.text(&asked, request).await?;
-        serde_json::from_str(text.as_str()).map_err(|error| ReadError::Kube {
-            asked: asked(),
-            source: Arc::new(kube::Error::SerdeError(error)),
-        })
+        decoded(&text, text.as_str(), asked)
+    }
+
+    /// Does the same for objects whose writers nothing asks for.
+    async fn send_lean<T: DeserializeOwned>(
+        &self,
+        asked: impl Fn() -> String,
+        request: Built,
+    ) -> Result<T, ReadError> {
+        let text = self.text(&asked, request).await?;
+        decoded(&text, &without_managed_fields(text.as_str()), asked)
     }
 
     /// Returns the text of an answer. The error holds the whole cause.
@@ -403,10 +406,14 @@ impl Objects {
         let answer = Box::pin(async {
             match &self.sharing {
                 Some(sharing) => sharing.ask(request, self.lasting).await,
-                None => match self.client.request_text(request).await {
-                    Ok(text) => Ok(Text::of(text)),
-                    Err(error) => Err(Arc::new(error)),
-                },
+                None => {
+                    let text = if self.unbounded {
+                        self.client.request_text(request).await
+                    } else {
+                        bounded_text(&self.client, request).await
+                    };
+                    text.map(|text| Text::of((text, None))).map_err(Arc::new)
+                }
             }
         });
         tokio::time::timeout_at(self.until, answer)
@@ -414,6 +421,26 @@ impl Objects {
             .map_err(|_| ReadError::Deadline { asked: asked(), after: self.patience })?
             .map_err(failed)
     }
+}
+
+/// Decodes the `text` of an answer, and gives back its place.
+fn decoded<T: DeserializeOwned>(
+    answer: &Text,
+    text: &str,
+    asked: impl Fn() -> String,
+) -> Result<T, ReadError> {
+    let decoded = serde_json::from_str(text);
+    answer.leave();
+    decoded.map_err(|error| ReadError::Kube {
+        asked: asked(),
+        source: Arc::new(kube::Error::SerdeError(error)),
+    })
+}
+
+/// Returns the request for all objects that match `selector`.
+fn matching(kind: &Kind, selector: Option<&str>) -> Built {
+    let label_selector = selector.map(str::to_owned);
+    Request::new(kind.path.clone()).list(&ListParams { label_selector, ..Default::default() })
 }
 
 fn attempt(verb: &str, kind: &Kind, name: Option<&str>) -> String {
@@ -433,6 +460,10 @@ fn attempt(verb: &str, kind: &Kind, name: Option<&str>) -> String {
 fn reason(verb: &str, kind: &Kind, error: &ReadError) -> String {
     let why = match error {
         ReadError::Deadline { after, .. } => format!("no answer within {}", exact(*after)),
+        // One object of many may be the large one, so it is named.
+        ReadError::Kube { asked, source } if is_too_large(source) => {
+            return format!("{asked}: {}", words(source));
+        }
         ReadError::Kube { source, .. } => words(source),
         ReadError::Malformed { source, .. } => source.to_string(),
     };

@@ -24,7 +24,8 @@ use tokio::time::Instant;
 
 mod text;
 
-use super::bounded::bounded_text;
+use super::bounded::{Places, bounded};
+use super::nodes::Remembered;
 pub(super) use text::Text;
 
 /// The bytes that are counted for an object that does not exist.
@@ -92,6 +93,8 @@ struct Inner {
     client: Client,
     observe: Observe,
     table: Mutex<Table>,
+    large: Places,
+    nodes: Remembered,
 }
 
 #[derive(Default)]
@@ -159,6 +162,11 @@ impl Sharing {
         self.shared.unchanged_since(root)
     }
 
+    /// Returns what reviews have read of the nodes of members.
+    pub(super) fn nodes(&self) -> &Remembered {
+        &self.shared.0.nodes
+    }
+
     /// Reads an answer: one that is shared, or that of a new request.
     pub(super) async fn ask(&self, request: Request, lasting: bool) -> Answer {
         let asked = match self.shared.find_or_ask(self.age, request, lasting) {
@@ -168,7 +176,8 @@ impl Sharing {
             }
             Err(request) => {
                 (self.shared.0.observe)(Served::Asked);
-                let answer = bounded_text(&self.shared.0.client, *request).await;
+                let Inner { client, large, .. } = &*self.shared.0;
+                let answer = bounded(client, *request, large).await;
                 return answer.map(Text::of).map_err(Arc::new);
             }
         };
@@ -182,7 +191,8 @@ impl Sharing {
 impl Shared {
     /// Returns a layer over `client` without any answer, which calls `observe` for each reader.
     pub fn new(client: Client, observe: Observe) -> Self {
-        Self(Arc::new(Inner { client, observe, table: Mutex::default() }))
+        let (table, large, nodes) = (Mutex::default(), Places::default(), Remembered::default());
+        Self(Arc::new(Inner { client, observe, table, large, nodes }))
     }
 
     /// Returns the sharing of a reader that takes answers of this age.
@@ -280,7 +290,8 @@ impl Run {
             Some(asked) => drop(asked.begun.set((Moment::now(), begun))),
             None => return,
         }
-        let request = tokio::time::timeout(REQUEST_TIME, bounded_text(&inner.client, request));
+        let request =
+            tokio::time::timeout(REQUEST_TIME, bounded(&inner.client, request, &inner.large));
         let answer: Answer = tokio::select! {
             answer = request => match answer {
                 Ok(Ok(text)) => Ok(Text::after(text, before.as_deref())),
@@ -306,6 +317,10 @@ impl Run {
         let Some(length) = length.filter(|length| *length <= MOST_BYTES_EACH) else { return };
         if !inner.keep(length) {
             return;
+        }
+        if let Some(text) = asked.text() {
+            // The room for answers that are kept counts it from now on.
+            text.leave();
         }
         tokio::time::sleep_until(begun + LASTS).await;
         drop(asked);

@@ -22,6 +22,8 @@ use crate::read::{Address, MemberClient, Operators, ReadScope, Reader, RestReque
 pub(super) enum Fault {
     Hang,
     Status(u16),
+    /// The answer has more than a review decodes.
+    Flood,
 }
 
 /// An API server: objects by path, faults by resource, and a list of the requests.
@@ -122,6 +124,11 @@ impl World {
         match self.faults.get(rest[0]) {
             Some(Fault::Hang) => return future::pending().await,
             Some(Fault::Status(code)) => return failure(*code),
+            Some(Fault::Flood) => {
+                let items = vec![r#"{"":0}"#; 60_000].join(",");
+                let flood = format!(r#"{{"metadata":{{"name":"flood"}},"items":[{items}]}}"#);
+                return Response::new(Body::from(flood.into_bytes()));
+            }
             None => {}
         }
         match rest {

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::FutureExt as _;
-use futures::future::{OptionFuture, join_all};
+use futures::future::OptionFuture;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 
 use crate::capacity::Template;
 use crate::facts::{self, Claim, DisruptionBudget, Live, Member, Seen};
@@ -18,13 +18,11 @@ use crate::patroni::Store;
 use crate::postgresql::Postgresql;
 use crate::read::capacity::{self, Needed, seen};
 use crate::read::fetch::Objects;
+use crate::read::nodes::{NODES, read_nodes, remembered};
 use crate::read::patroni;
 
 /// The reason for which a fact was not read that no rule can need for this change.
 const NO_RULE_ASKS: &str = "no rule asks for it in this change";
-
-/// The most nodes of members that are read.
-const NODES: usize = 32;
 
 /// The running parts of a cluster.
 pub(super) struct Workload {
@@ -48,6 +46,7 @@ pub(super) async fn workload(
     needed: Needed,
     guess: &Layout,
     operator: impl Future<Output = Seen<Operator>> + Send,
+    fresh_nodes: impl Future<Output = bool> + Clone + Send + Sync,
 ) -> Workload {
     let (namespace, name) = (cluster.namespace.as_str(), cluster.name.as_str());
     // By name: a claim belongs to the member that its name says, whatever its labels are.
@@ -68,13 +67,13 @@ pub(super) async fn workload(
     };
     let known = known.boxed().shared();
     let pods = async {
-        let early = read_pods(objects, namespace, needed, guess);
+        let early = read_pods(objects, namespace, needed, guess, fresh_nodes.clone());
         let (early, known) = futures::join!(early, known.clone());
         let (_, layout) = &*known;
         if layout.selector == guess.selector {
             return early;
         }
-        read_pods(objects, namespace, needed, layout).await
+        read_pods(objects, namespace, needed, layout, fresh_nodes.clone()).await
     };
     let patroni = async {
         // The store is guessed only where something says which it is.
@@ -154,36 +153,29 @@ type Placed = (Vec<Pod>, BTreeMap<String, NodeState>);
 
 /// Reads the pods with the cluster's labels, and their nodes: all nodes where the change needs them,
 /// else those of pods that are not well.
-///
-/// Kubernetes marks the pods of a node that it has lost as not ready (`MarkPodsNotReady`,
-/// `pkg/controller/nodelifecycle/node_lifecycle_controller.go`).
 async fn read_pods(
     objects: &Objects,
     namespace: &str,
     needed: Needed,
     layout: &Layout,
+    fresh_nodes: impl Future<Output = bool>,
 ) -> Result<Placed, String> {
     let selector = spell(&layout.selector);
     let pods = objects.list_few::<Pod>(namespace, &selector).await?;
     let wanted = pods.iter().filter(|pod| needed.members_nodes || !is_well(pod));
-    let names: BTreeSet<&str> =
-        wanted.filter_map(|pod| pod.spec.as_ref()?.node_name.as_deref()).take(NODES).collect();
-    let nodes = read_nodes(objects, names).await;
+    let on = |pod: &'_ Pod| Some((pod.spec.as_ref()?.node_name.clone()?, is_well(pod)));
+    let wanted: Vec<(String, bool)> = wanted.filter_map(on).take(NODES).collect();
+    let mut names: BTreeSet<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
+    let unwell = wanted.iter().filter(|(_, well)| !well);
+    let unwell: BTreeSet<&str> = unwell.map(|(name, _)| name.as_str()).collect();
+    let well: BTreeSet<&str> = names.difference(&unwell).copied().collect();
+    let mut nodes = BTreeMap::new();
+    if !well.is_empty() && !fresh_nodes.await {
+        nodes = remembered(objects, &well);
+    }
+    names.retain(|name| !nodes.contains_key(*name));
+    nodes.extend(read_nodes(objects, names).await);
     Ok((pods, nodes))
-}
-
-/// Reads the nodes with these names, as far as that is possible.
-async fn read_nodes(objects: &Objects, names: BTreeSet<&str>) -> BTreeMap<String, NodeState> {
-    let nodes = names.into_iter().map(async |name| {
-        let state = match objects.get::<Node>(None, name).await {
-            Seen::Known(node) => NodeState::of(&node),
-            Seen::Absent => NodeState::gone(),
-            // A reader without the permission for nodes gets less, and no refusal.
-            Seen::Unreadable(_) => return None,
-        };
-        Some((name.to_owned(), state))
-    });
-    join_all(nodes).await.into_iter().flatten().collect()
 }
 
 /// Reads the nodes of the members that gave no answer, where they have not been read.

@@ -1,7 +1,11 @@
 //! An answer of the API server, and what was decoded from it.
 
 use std::any::Any;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::read::bounded::Bounded;
 
 /// The beginning of the objects in a list. Before it there is only the list's own metadata, in which the
 /// API server writes a new resource version each time.
@@ -11,22 +15,27 @@ const ITEMS: &str = "\"items\":[";
 type Decoded = Arc<dyn Any + Send + Sync>;
 
 /// The text of an answer. What one reader has decoded from it serves all others.
-#[derive(Default)]
 pub(in crate::read) struct Text {
     text: Box<str>,
     decoded: OnceLock<Decoded>,
+    /// The place of a large answer, until it is decoded.
+    place: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl Text {
     /// Returns an answer of which nothing is decoded.
-    pub(in crate::read) fn of(text: String) -> Arc<Self> {
-        Arc::new(Self { text: text.into(), ..Self::default() })
+    pub(in crate::read) fn of((text, place): Bounded) -> Arc<Self> {
+        Arc::new(Self::undecoded((text, place)))
+    }
+
+    fn undecoded((text, place): Bounded) -> Self {
+        Self { text: text.into(), place: Mutex::new(place), decoded: OnceLock::new() }
     }
 
     /// Returns an answer to the same request as the one `before`. Where it lists the same objects, byte
     /// by byte, what was decoded from those holds for it as well.
-    pub(super) fn after(text: String, before: Option<&Self>) -> Arc<Self> {
-        let text = Self { text: text.into(), ..Self::default() };
+    pub(super) fn after(text: Bounded, before: Option<&Self>) -> Arc<Self> {
+        let text = Self::undecoded(text);
         if let Some(before) = before
             && let (Some(decoded), Some(items)) = (before.decoded.get(), text.items())
             && before.items() == Some(items)
@@ -35,6 +44,11 @@ impl Text {
             text.decoded.set(Arc::clone(decoded)).ok();
         }
         Arc::new(text)
+    }
+
+    /// Gives back the place of a large answer: it is decoded.
+    pub(in crate::read) fn leave(&self) {
+        drop(self.place.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// Returns the text.
@@ -72,18 +86,20 @@ mod tests {
             text.len()
         };
         let list = |version: u32, items: &str| {
-            format!(r#"{{"metadata":{{"resourceVersion":"{version}"}},"items":[{items}]}}"#)
+            let text =
+                format!(r#"{{"metadata":{{"resourceVersion":"{version}"}},"items":[{items}]}}"#);
+            (text, None)
         };
         let first = Text::of(list(7, "1"));
         let decoded = first.decoded(decode);
         assert!(Arc::ptr_eq(&decoded, &first.decoded(decode)));
         let second = Text::after(list(8, "1"), Some(&first));
         assert!(Arc::ptr_eq(&decoded, &second.decoded(decode)));
-        assert_eq!((calls.get(), second.as_str()), (1, list(8, "1").as_str()));
+        assert_eq!((calls.get(), second.as_str()), (1, list(8, "1").0.as_str()));
         // Another object, an answer that is no list, and the first answer of all.
         for (text, before) in [
             (list(9, "2"), Some(&second)),
-            ("{}".to_owned(), Some(&Text::of("{}".to_owned()))),
+            (("{}".to_owned(), None), Some(&Text::of(("{}".to_owned(), None)))),
             (list(9, "1"), None),
         ] {
             calls.set(0);
