@@ -100,19 +100,28 @@ impl Windows {
         let zone = self.zone.as_ref()?;
         let today = zone.to_datetime(now).date();
         let horizon = now.checked_add(Span::new().hours(24 * (DAYS_AHEAD + 1))).ok()?;
-        let begins = (0..=DAYS_AHEAD).flat_map(|days| {
-            let day = today.checked_add(days.days()).ok();
-            day.into_iter()
-                .flat_map(|day| self.allow.iter().flat_map(move |window| window.begins(day, zone)))
-        });
+        let opens = |time: &Timestamp| *time >= now && self.open(*time) == Some(true);
+        if opens(&now) {
+            return Some(now);
+        }
         // A window may open because a clock is put forward or back.
         let jumps = zone.following(now).map(|jump| jump.timestamp());
-        let jumps = jumps.take_while(|jump| *jump <= horizon);
-        std::iter::once(now)
-            .chain(begins)
-            .chain(jumps)
-            .filter(|time| *time >= now && self.open(*time) == Some(true))
-            .min()
+        let mut first = jumps.take_while(|jump| *jump <= horizon).filter(opens).min();
+        let mut last = DAYS_AHEAD;
+        for days in 0..=DAYS_AHEAD {
+            let Ok(day) = today.checked_add(days.days()) else { continue };
+            // Where a clock jumps, a day may begin before the last one has ended. Two days later, none
+            // does.
+            if days > last {
+                break;
+            }
+            let begins = self.allow.iter().flat_map(|window| window.begins(day, zone));
+            if let Some(begin) = begins.filter(opens).min() {
+                first = Some(first.map_or(begin, |first| first.min(begin)));
+                last = last.min(days + 1);
+            }
+        }
+        first
     }
 
     /// Returns `time` in the zone of the windows.
@@ -203,6 +212,7 @@ pub fn way(direction: Direction) -> Option<Way> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -221,6 +231,38 @@ mod tests {
         for (now, open, next) in rows {
             assert_eq!(windows.open(at(now)), Some(*open), "{now}");
             assert_eq!(windows.next_open(at(now)), Some(at(next)), "{now}");
+        }
+    }
+
+    /// Returns the first opening of all days, each looked at.
+    fn first_of_all(windows: &Windows, now: Timestamp) -> Option<Timestamp> {
+        let zone = windows.zone.as_ref()?;
+        let today = zone.to_datetime(now).date();
+        let days = (0..=DAYS_AHEAD).filter_map(|days| today.checked_add(days.days()).ok());
+        let begins =
+            days.flat_map(|day| windows.allow.iter().flat_map(move |it| it.begins(day, zone)));
+        let horizon = now.checked_add(Span::new().hours(24 * (DAYS_AHEAD + 1))).ok()?;
+        let jumps = zone.following(now).map(|jump| jump.timestamp());
+        let jumps = jumps.take_while(|jump| *jump <= horizon);
+        let times = std::iter::once(now).chain(begins).chain(jumps);
+        times.filter(|time| *time >= now && windows.open(*time) == Some(true)).min()
+    }
+
+    proptest! {
+        #[test]
+        fn next_opening_is_the_first_of_all(
+            zone in prop::sample::select(vec!["UTC", "Europe/Berlin", "Australia/Lord_Howe", "Pacific/Apia"]),
+            hours in 0..24 * 400_i64,
+            windows_of in prop::collection::vec((0..7_usize, 0..24_u8, 0..60_u8, 0..24_u8), 1..5),
+        ) {
+            let names = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+            let allow = windows_of.iter().map(|(day, from, minute, to)| {
+                json!({"days": [names[*day]], "from": format!("{from:02}:{minute:02}"),
+                    "to": format!("{to:02}:30")})
+            });
+            let windows = windows(zone, &allow.collect());
+            let now = at("2026-01-01T00:07:00Z").checked_add(Span::new().hours(hours)).unwrap();
+            prop_assert_eq!(windows.next_open(now), first_of_all(&windows, now));
         }
     }
 

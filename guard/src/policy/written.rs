@@ -7,6 +7,9 @@ use super::{ClusterScalePolicy, Policies, ScalePolicy, Undecodable};
 use crate::change::Change;
 use crate::seen::Seen;
 
+/// The most policies that cannot be decoded and are named.
+const UNDECODABLE: usize = 16;
+
 /// The policies that may hold for the clusters of one namespace.
 ///
 /// Reviews that read the same answers share the decoded policies.
@@ -49,11 +52,15 @@ impl Written {
 
     /// Returns the combined policies that hold for a cluster with these labels.
     pub fn matching(&self, labels: &BTreeMap<String, String>) -> Policies {
-        let mut policies = Policies::of(&*self.own, &*self.everywhere, &self.labels, labels);
-        let binding = self.undecodable.iter().filter(|one| one.may_select(&self.labels, labels));
-        policies.undecodable = binding.cloned().collect();
-        let undecodable: Vec<_> = policies.undecodable.iter().map(ToString::to_string).collect();
-        let reasons = undecodable.into_iter().chain(self.unreadable.clone());
-        reasons.fold(policies, Policies::and_unreadable)
+        let policies = Policies::of(&*self.own, &*self.everywhere, &self.labels, labels);
+        let mut binding =
+            self.undecodable.iter().filter(|one| one.may_select(&self.labels, labels));
+        let undecodable: Vec<_> = binding.by_ref().take(UNDECODABLE).cloned().collect();
+        let more = binding.count();
+        let more = (more > 0).then(|| format!("{more} more policies cannot be decoded"));
+        let named = undecodable.iter().map(ToString::to_string);
+        let reasons: Vec<_> = named.chain(more).chain(self.unreadable.clone()).collect();
+        let policies = Policies { undecodable, ..policies };
+        if reasons.is_empty() { policies } else { policies.and_unreadable(reasons.join("; ")) }
     }
 }

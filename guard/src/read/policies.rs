@@ -132,6 +132,49 @@ mod tests {
         }
     }
 
+    /// Each costs time, and none is a reason to take the others as not there.
+    #[tokio::test(start_paused = true)]
+    async fn policies_beyond_what_a_review_looks_at_are_never_taken_as_none() {
+        let platform = "/apis/pgscale.dev/v1alpha1/clusterscalepolicies/known";
+        let cap = json!({"apiVersion": "pgscale.dev/v1alpha1", "kind": "ClusterScalePolicy",
+            "metadata": {"name": "known"}, "spec": {"instances": {"max": 7}}});
+        let crowd = |count: usize, spec: &Value| {
+            (0..count).fold(World::default().with(platform, cap.clone()), |world, number| {
+                let path =
+                    format!("/apis/pgscale.dev/v1alpha1/namespaces/db/scalepolicies/p{number:04}");
+                let one = json!({"apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",
+                    "metadata": {"namespace": "db", "name": format!("p{number:04}")}, "spec": spec});
+                world.with(&path, one)
+            })
+        };
+        let any = json!({"instances": {"min": 1}});
+        let other = json!({"clusterSelector": {"matchLabels": {"env": "x"}}});
+        let strange = json!({"mode": "Quarantine"});
+        let held = "scalepolicy/p0064: more than 64 policies of its kind hold for this cluster";
+        let many = "failed to list scalepolicies in db: the answer has more than 1000 objects";
+        for (count, spec, why) in [
+            (64, &any, None),
+            (65, &any, Some(held)),
+            (300, &any, Some(held)),
+            (1000, &other, None),
+            (1001, &other, Some(many)),
+            (300, &strange, Some("284 more policies cannot be decoded")),
+        ] {
+            let world = crowd(count, spec);
+            let facts = healthy(5, 3);
+            let read = world.reader(&Members::healthy()).policies(&facts.change).await;
+            assert_eq!(read.unreadable.is_some(), why.is_some(), "{count} {spec}");
+            let said = read.unreadable.clone().unwrap_or_default();
+            assert!(said.contains(why.unwrap_or_default()), "{count} {spec}: {said}");
+            assert!(said.len() < 8 << 10, "{}", said.len());
+            assert!(read.min.len() <= 64 && read.max.len() == 1, "{count} {spec}");
+            // A shrink is refused, the limit of the platform holds, and growth passes with a warning.
+            assert_eq!(refusing(&world, &healthy(5, 3)).await.is_empty(), why.is_none(), "{spec}");
+            assert_eq!(refusing(&world, &healthy(3, 9)).await, ["above-max"], "{count} {spec}");
+            assert_eq!(refusing(&world, &healthy(3, 5)).await, [""; 0], "{count} {spec}");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn mode_of_a_namespaced_policy_switches_no_built_in_denial_off() {
         let members = Members::healthy();
