@@ -141,7 +141,7 @@ const PROBE_CONNECTIONS: usize = 64;
 /// The bytes in flight. A review may have 7 MiB, and the oldest one always goes on. The others wait
 /// at these, so that both together stay within the memory of an idle webhook once more.
 const ROOM: RoomLimits =
-    RoomLimits { most: 6 << 20, share: 4 << 20, grace: Duration::from_secs(2) };
+    RoomLimits { most: 5 << 20, share: 3 << 20, grace: Duration::from_secs(2) };
 
 /// The limiter of both ports.
 #[derive(Debug)]
@@ -399,6 +399,7 @@ async fn serve<S>(
     let closing = Arc::new(AtomicBool::new(false));
     let service = service_fn(|request: Request<Incoming>| {
         let answering = Answering::begin(&slot);
+        held.headers_end();
         let request = request.map(|body| Body::new(Received { body, held: Arc::clone(&held) }));
         answer(Arc::clone(shared), request, answering, Arc::clone(&closing), generation)
     });

@@ -181,6 +181,37 @@ fn eat(bytes: usize) -> Vec<u8> {
     format!("{head}{bytes}\r\n\r\n").into_bytes()
 }
 
+/// Any process in the network can send them. A body is read only from a peer that knows the path.
+#[tokio::test]
+async fn headers_without_an_end_delay_no_review() {
+    // None is given up: a review that waits for them is never answered.
+    let grace = Duration::from_secs(3600);
+    let room = RoomLimits { most: 256 << 10, share: 192 << 10, grace };
+    let server = running(Options { room, ..Options::default() }).await;
+    let mut strangers = Vec::new();
+    for at in 0..40 {
+        let mut stream = server.connect_from(2 + at % 2).await.unwrap();
+        strangers.push(tokio::spawn(async move {
+            let head = format!("GET / HTTP/1.1\r\nx: {}", "a".repeat(30 << 10));
+            _ = stream.write_all(head.as_bytes()).await;
+            last_words(&mut stream).await
+        }));
+    }
+    until(async || server.limiter.room.used() >= 40 * (6 << 10)).await;
+    for _ in 0..3 {
+        // A client of Go sends headers and the beginning of the body in one piece.
+        let mut review = server.connect_from(9).await.unwrap();
+        let mut first = eat(20 << 10);
+        let sent = (4 << 10) - first.len();
+        first.resize(4 << 10, b'a');
+        review.write_all(&first).await.unwrap();
+        review.write_all(&vec![b'a'; (20 << 10) - sent]).await.unwrap();
+        timeout(SOON, answered(&mut review)).await.unwrap();
+    }
+    strangers.iter().for_each(JoinHandle::abort);
+    assert!(server.limiter.room.used() <= 64 * (10 << 10), "{}", server.limiter.room.used());
+}
+
 #[tokio::test]
 async fn unfinished_bodies_hold_no_memory() {
     const BODY: usize = 1 << 20;
