@@ -119,9 +119,10 @@ async fn validate(
         (status, why + "\n").into_response()
     };
     let deadlines = Deadlines::of(query.as_deref(), started);
-    let place = admission.limits.place(deadlines.start).await;
+    let mut place = admission.limits.place(deadlines.start).await;
     let length = body.size_hint().exact();
-    let Ok(room) = admission.limits.room(length, deadlines.verdict).await else {
+    let room = admission.limits.room(place.as_mut().ok(), length, deadlines.verdict).await;
+    let Ok(room) = room else {
         return malformed(StatusCode::SERVICE_UNAVAILABLE, Busy::WHY.to_owned());
     };
     let body = match arrived(body, place.as_ref().ok(), deadlines.verdict).await {
@@ -138,7 +139,6 @@ async fn validate(
             drop(body);
             // Without a place nothing but this room bounds how many are in memory.
             let room = place.is_err().then_some(room);
-            let mut place = place;
             if let Ok(held) = &mut place {
                 let weighed = admission.limits.weigh(held, values, deadlines.start).await;
                 place = weighed.and(place);

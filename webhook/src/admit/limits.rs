@@ -11,6 +11,10 @@
 //! reviews whose time is nearly over, and none of them is answered. Served from its new end, it
 //! answers as many as it can, and is quick for new reviews as soon as the load is over.
 //!
+//! A review that waits because it is large gives its place to another one and needs none any more. At most
+//! [`ASIDE`] do so until they are answered, and one more is answered at once: busy. So a writer of large
+//! documents waits for other large ones, and small reviews wait for none.
+//!
 //! A review that has waited so long that its verdict would come too late is answered without one:
 //! busy. Its body is read for that, because the direction of the change decides the answer. Growth
 //! that would pass unjudged still gets a look at the bounds, [`TURNS`] at a time.
@@ -36,6 +40,8 @@ const HELD: usize = 128;
 const WAITING: usize = 1024;
 /// The most reviews without a place that look at the bounds at the same time.
 const TURNS: usize = 8;
+/// The most large reviews in memory that have waited for each other, and so hold no place.
+const ASIDE: usize = 8;
 /// The wait of the oldest after which the newest goes first.
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -70,6 +76,7 @@ pub(crate) struct Limits {
     /// One larger body at a time: it may have megabytes.
     large: Arc<Semaphore>,
     weight: Arc<Semaphore>,
+    aside: Arc<Semaphore>,
     turns: Arc<Semaphore>,
 }
 
@@ -109,6 +116,7 @@ impl Limits {
             ordinary: Arc::new(Semaphore::new(ROOM)),
             large: Arc::new(Semaphore::new(1)),
             weight: Arc::new(Semaphore::new(WEIGHT)),
+            aside: Arc::new(Semaphore::new(ASIDE)),
             turns: Arc::new(Semaphore::new(TURNS)),
         }
     }
@@ -129,24 +137,46 @@ impl Limits {
     /// whose length its sender does not say.
     ///
     /// # Errors
-    /// There was none before `until`.
+    /// There was none before `until`, or too many large ones wait for it.
     pub(crate) async fn room(
         &self,
+        place: Option<&mut Place>,
         length: Option<u64>,
         until: Instant,
     ) -> Result<OwnedSemaphorePermit, Busy> {
         let ordinary = length.filter(|length| *length <= ORDINARY);
-        let permit = async {
-            match ordinary.and_then(|length| u32::try_from(length.div_ceil(UNIT).max(1)).ok()) {
-                Some(units) => Arc::clone(&self.ordinary).acquire_many_owned(units).await,
-                None => Arc::clone(&self.large).acquire_owned().await,
-            }
+        let units = ordinary.and_then(|length| u32::try_from(length.div_ceil(UNIT).max(1)).ok());
+        let Some(units) = units else {
+            return self.wait_aside(&self.large, 1, place, until).await;
         };
+        let permit = Arc::clone(&self.ordinary).acquire_many_owned(units);
         match timeout_at(until, permit).await {
             Ok(Ok(permit)) => Ok(permit),
-            // Neither is ever closed.
+            // It is never closed.
             Ok(Err(_)) | Err(_) => Err(Busy),
         }
+    }
+
+    /// Takes some of what large reviews share. One that has to wait for it lets others be worked on.
+    async fn wait_aside(
+        &self,
+        shared: &Arc<Semaphore>,
+        count: u32,
+        place: Option<&mut Place>,
+        until: Instant,
+    ) -> Result<OwnedSemaphorePermit, Busy> {
+        if let Ok(permit) = Arc::clone(shared).try_acquire_many_owned(count) {
+            return Ok(permit);
+        }
+        if let Some(place) = place {
+            if place.aside.is_none() {
+                let aside = Arc::clone(&self.aside).try_acquire_owned().map_err(|_| Busy)?;
+                place.aside = Some(aside);
+            }
+            place.lend();
+        }
+        let permit = Arc::clone(shared).acquire_many_owned(count);
+        timeout_at(until, permit).await.ok().and_then(Result::ok).ok_or(Busy)
     }
 
     /// Waits for the turn of a review that got no place. `None` where there are too many.
@@ -167,13 +197,9 @@ impl Limits {
     ) -> Result<(), Busy> {
         let heavy = values.saturating_sub(LIGHT).min(WEIGHT);
         let Ok(heavy @ 1..) = u32::try_from(heavy) else { return Ok(()) };
-        let weight = Arc::clone(&self.weight).acquire_many_owned(heavy);
-        if let Ok(Ok(weight)) = timeout_at(latest, weight).await {
-            place.weight = Some(weight);
-            return Ok(());
-        }
-        self.gate.metrics.busy();
-        Err(Busy)
+        let weight = self.wait_aside(&self.weight, heavy, Some(&mut *place), latest).await;
+        place.weight = Some(weight.inspect_err(|_| self.gate.metrics.busy())?);
+        Ok(())
     }
 }
 
@@ -216,7 +242,7 @@ impl Gate {
         state.working += 1;
         state.held += 1;
         self.publish(state);
-        Place { gate: Arc::clone(self), lent: AtomicBool::new(false), weight: None }
+        Place { gate: Arc::clone(self), lent: AtomicBool::new(false), weight: None, aside: None }
     }
 
     /// Gives free places to those that wait.
@@ -274,6 +300,8 @@ pub(crate) struct Place {
     lent: AtomicBool,
     /// Held for as long as the review is in memory.
     weight: Option<OwnedSemaphorePermit>,
+    /// The same, for one that has waited because it is large.
+    aside: Option<OwnedSemaphorePermit>,
 }
 
 impl Place {
@@ -321,176 +349,4 @@ impl MemberClient for Lending {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use tokio::time::{advance, sleep};
-
-    use super::*;
-
-    const WORK: Duration = Duration::from_millis(40);
-    /// The time that a review may wait.
-    const TIME: Duration = Duration::from_secs(8);
-
-    fn limits(working: usize, held: usize, waiting: usize) -> Limits {
-        Limits::of(working, held, waiting, Arc::new(Metrics::new()))
-    }
-
-    /// Returns a budget of few places, for tests of what waits for them.
-    pub(crate) fn places(count: usize, metrics: Arc<Metrics>) -> Limits {
-        Limits::of(count, count, WAITING, metrics)
-    }
-
-    /// Returns how one review ends, and after which time.
-    async fn review(limits: Limits) -> (bool, Duration) {
-        let start = Instant::now();
-        let place = limits.place(start + TIME).await;
-        if place.is_ok() {
-            sleep(WORK).await;
-        }
-        (place.is_ok(), start.elapsed())
-    }
-
-    fn gauge(limits: &Limits, name: &str) -> String {
-        let text = limits.gate.metrics.text();
-        let line = text.lines().find_map(|line| line.strip_prefix(&format!("pgscale_{name} ")));
-        line.unwrap_or("not there").to_owned()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn overload_costs_at_most_a_fifth_of_the_capacity() {
-        // 4 places of 40 ms are 100 reviews a second, and 300 arrive.
-        let limits = limits(4, 64, 1024);
-        let mut reviews = Vec::new();
-        for _ in 0..9000 {
-            reviews.push(tokio::spawn(review(limits.clone())));
-            sleep(Duration::from_micros(3333)).await;
-        }
-        let over = Instant::now();
-        // Normal again at once: a new review does not wait for the old ones.
-        for _ in 0..20 {
-            let (judged, took) = review(limits.clone()).await;
-            assert!(judged && took <= 3 * WORK, "{took:?}");
-        }
-        assert!(over.elapsed() < Duration::from_secs(3));
-        let mut judged = 0;
-        for ended in reviews {
-            let (one, took) = ended.await.unwrap();
-            judged += usize::from(one);
-            assert!(took <= TIME + WORK, "{took:?}");
-        }
-        assert!(judged >= 2400, "{judged} of 3000 that it could judge in that time");
-        assert_eq!(
-            (gauge(&limits, "reviews_in_flight"), gauge(&limits, "reviews_waiting")),
-            ("0".into(), "0".into())
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn thousand_at_once_are_all_answered_in_time() {
-        let limits = limits(4, 64, 512);
-        let reviews: Vec<_> = (0..1000).map(|_| tokio::spawn(review(limits.clone()))).collect();
-        let mut judged = 0;
-        for ended in reviews {
-            let (one, took) = ended.await.unwrap();
-            judged += usize::from(one);
-            assert!(took <= TIME + WORK, "{took:?}");
-        }
-        // 4 at once, and 512 that may wait.
-        assert_eq!(judged, 516);
-        assert_eq!(gauge(&limits, "reviews_busy_total"), "484");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn short_queue_is_served_in_order_and_a_long_one_from_its_new_end() {
-        for (wait, want) in [(Duration::from_millis(10), "first"), (PATIENCE, "last")] {
-            let limits = limits(1, 8, 8);
-            let latest = Instant::now() + TIME;
-            let held = limits.place(latest).await.unwrap();
-            let named = |name: &'static str| {
-                let limits = limits.clone();
-                tokio::spawn(async move { limits.place(latest).await.map(|place| (name, place)) })
-            };
-            let (first, last) = (named("first"), named("last"));
-            sleep(wait).await;
-            drop(held);
-            let (served, _place) = tokio::select! {
-                first = first => first.unwrap().unwrap(),
-                last = last => last.unwrap().unwrap(),
-            };
-            assert_eq!(served, want);
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn review_that_gives_up_leaves_its_place_to_the_next() {
-        let limits = limits(1, 8, 8);
-        let latest = Instant::now() + TIME;
-        let held = limits.place(latest).await.unwrap();
-        let mut gone = Box::pin(limits.place(latest));
-        assert!(futures::poll!(gone.as_mut()).is_pending());
-        let mut next = Box::pin(limits.place(latest));
-        assert!(futures::poll!(next.as_mut()).is_pending());
-        // The place is sent to one that is not there to take it.
-        drop(held);
-        drop(gone);
-        assert!(next.await.is_ok());
-        assert_eq!(gauge(&limits, "reviews_in_flight"), "0");
-        assert_eq!(gauge(&limits, "reviews_waiting"), "0");
-        let late = limits.place(Instant::now()).await;
-        assert_eq!(late.err(), Some(Busy), "its time is over already");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn review_that_waits_for_members_lends_its_place() {
-        let limits = limits(1, 2, 8);
-        let latest = Instant::now() + TIME;
-        let first = limits.place(latest).await.unwrap();
-        first.lend();
-        first.lend();
-        let second = limits.place(latest).await.unwrap();
-        second.lend();
-        // There is a place, and no room for a third review.
-        let third = limits.place(Instant::now() + WORK).await;
-        assert_eq!(third.err(), Some(Busy));
-        drop((first, second));
-        let held = limits.place(latest).await.unwrap();
-        assert_eq!(limits.place(Instant::now() + WORK).await.err(), Some(Busy));
-        drop(held);
-        assert_eq!(gauge(&limits, "reviews_in_flight"), "0");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn large_reviews_wait_for_each_other_and_ordinary_ones_for_none() {
-        let limits = limits(8, 8, 8);
-        let mut places = Vec::new();
-        for (values, fits) in [(VALUES, true), (VALUES, true), (VALUES, false), (LIGHT, true)] {
-            let latest = Instant::now() + WORK;
-            let mut place = limits.place(latest).await.unwrap();
-            let weighed = limits.weigh(&mut place, values, latest).await;
-            assert_eq!(weighed.is_ok(), fits, "{values}");
-            places.push(place);
-        }
-        places.clear();
-        let latest = Instant::now() + WORK;
-        let mut place = limits.place(latest).await.unwrap();
-        assert_eq!(limits.weigh(&mut place, usize::MAX, latest).await, Ok(()));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn bodies_wait_for_room_and_large_ones_for_each_other_only() {
-        let limits = limits(1, 1, 1);
-        let until = Instant::now() + WORK;
-        let mut held = Vec::new();
-        for _ in 0..ROOM as u64 * UNIT / ORDINARY {
-            held.push(limits.room(Some(ORDINARY), until).await.unwrap());
-        }
-        assert_eq!(limits.room(Some(1), until).await.err(), Some(Busy));
-        advance(WORK).await;
-        let until = Instant::now() + WORK;
-        let large = limits.room(Some(ORDINARY + 1), until).await.unwrap();
-        assert_eq!(limits.room(None, until).await.err(), Some(Busy));
-        drop((held, large));
-        let until = Instant::now() + WORK;
-        assert!(limits.room(None, until).await.is_ok());
-        assert!(limits.room(Some(1), until).await.is_ok());
-    }
-}
+pub(crate) mod tests;

@@ -49,6 +49,46 @@ async fn review_that_waits_in_vain_is_answered_in_the_direction_that_fails_safel
     }
 }
 
+/// Members that are silent keep the large reviews for as long as they may take.
+#[tokio::test(start_paused = true)]
+async fn small_reviews_are_judged_beside_large_ones_that_wait() {
+    let api_server = FakeApiServer {
+        policies: vec![policy(&json!({"max": 7}))],
+        ..after_switchover::led_by(0)
+    };
+    let admission = api_server.admission();
+    let large = |count: i64| {
+        let mut large = object(count);
+        let variables = (0..780).map(|at| json!({"name": format!("A{at}"), "value": "x"}));
+        large["spec"]["env"] = variables.collect();
+        large
+    };
+    let review = update(&large(5), &large(3));
+    // Twelve a second.
+    let attack = tokio::spawn({
+        let admission = admission.clone();
+        async move {
+            loop {
+                let (admission, review) = (admission.clone(), review.clone());
+                tokio::spawn(async move { ask(&admission, &review).await });
+                sleep(Duration::from_millis(83)).await;
+            }
+        }
+    });
+    sleep(Duration::from_secs(4)).await;
+    for _ in 0..8 {
+        let start = Instant::now();
+        let answer = ask(&admission, &update(&object(5), &object(9))).await;
+        assert!(answer["status"]["message"].to_string().contains("above-max"), "{answer}");
+        let answer = ask(&admission, &update(&object(5), &object(6))).await;
+        assert_eq!(answer["allowed"], true, "{answer}");
+        assert!(!answer["warnings"].to_string().contains(BUSY), "{answer}");
+        assert!(start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
+        sleep(Duration::from_secs(1)).await;
+    }
+    attack.abort();
+}
+
 /// Bounds that end where the load begins would hold against no tenant that makes the load.
 #[tokio::test(start_paused = true)]
 async fn growth_above_a_bound_is_refused_however_busy_the_webhook_is() {
