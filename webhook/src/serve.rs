@@ -40,8 +40,9 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
     start_log(&arguments);
     let mut signals = Signals::new()?;
     let metrics = Arc::new(Metrics::new());
-    let client = client(&arguments, None).await?;
-    let (source, caller) = source(&arguments, &client)?;
+    let config = config(&arguments).await?;
+    let client = client(config.clone(), None)?;
+    let (source, caller) = source(&arguments, &config, &client)?;
     let certificates = Certificates::none();
     let events = Events::new(client.clone(), Arc::clone(&metrics));
     let listener = listen::on(arguments.listen)?;
@@ -79,7 +80,7 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
     tokio::spawn(probes.run());
     let operators = KnownOperators::default();
     tokio::spawn(operators.clone().keep_searching(client.clone()));
-    let judging = self::client(&arguments, Some(REQUESTS)).await?;
+    let judging = self::client(config, Some(REQUESTS))?;
     let shared = Shared::new(judging.clone(), metrics.reads());
     tokio::spawn(admit::announce(client, shared.clone(), operators.clone()));
     let admission = Admission {
@@ -137,8 +138,8 @@ fn start_log(arguments: &Serve) {
     }
 }
 
-/// Returns a client of the API server that makes at most this number of requests at the same time.
-async fn client(arguments: &Serve, most: Option<usize>) -> Result<Client> {
+/// Returns the way to the API server.
+async fn config(arguments: &Serve) -> Result<Config> {
     let mut config = match &arguments.kubeconfig {
         Some(file) => {
             let kubeconfig = Kubeconfig::read_from(file)
@@ -154,6 +155,11 @@ async fn client(arguments: &Serve, most: Option<usize>) -> Result<Client> {
     // Reviews have deadlines of their own. These bound Events and certificates.
     config.connect_timeout = Some(Duration::from_secs(5));
     config.read_timeout = Some(Duration::from_secs(30));
+    Ok(config)
+}
+
+/// Returns a client of the API server that makes at most this number of requests at the same time.
+fn client(config: Config, most: Option<usize>) -> Result<Client> {
     let client =
         ClientBuilder::try_from(config).context("failed to make a client of the API server")?;
     Ok(match most {
@@ -173,11 +179,13 @@ fn clients(arguments: &Serve) -> Result<Option<Arc<Clients>>> {
 }
 
 /// Returns the places where certificate and secret path come from, and the callers to answer.
-fn source(arguments: &Serve, client: &Client) -> Result<(Source, Arc<Caller>)> {
+fn source(arguments: &Serve, config: &Config, client: &Client) -> Result<(Source, Arc<Caller>)> {
     let given = &arguments.certificate;
     let kept = |secret: &(String, String), names: Option<Vec<String>>| {
         let own_path = given.path_file.is_none();
+        let config = config.clone();
         Kept::new(client.clone(), secret.clone(), names, own_path, arguments.reload_interval)
+            .with_others(move || self::client(config.clone(), None))
     };
     if let Some(secret) = &given.certificate_secret {
         let kept = Some(kept(secret, Some(given.server_name.clone())));

@@ -2,7 +2,8 @@
 //!
 //! A replica whose own clock is wrong would sign certificates that nothing accepts yet, or no
 //! longer. It also could not tell whether the one that it serves is valid. So it signs and writes
-//! nothing until its clock is right, and is not ready.
+//! nothing until its clock is right, and is not ready. Where one of several API servers has the wrong
+//! clock, another one that agrees with this machine decides (`Kept::time`).
 
 use k8s_openapi::jiff::fmt::rfc2822::DateTimeParser;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};

@@ -25,9 +25,10 @@ use kube::{Client, Error, Resource as _};
 use serde_json::{Map, Value, json};
 
 use super::authority::{self, Held, Leaf, Trusted};
+use super::clock::{self, Clock};
 use super::pair::{Offer, Part};
 use super::paths;
-use super::{Certificates, clock, entries};
+use super::{Certificates, entries};
 use crate::caller::Caller;
 use crate::registration;
 
@@ -45,6 +46,11 @@ const SHARED: [&str; 2] = ["tls.crt", "tls.key"];
 const SPREAD: SignedDuration = SignedDuration::from_mins(1);
 /// The number of looks in which a replica is sure to have read the Secret once.
 const LOOKS: u32 = 3;
+/// The most new connections over which it asks for the time where an API server's differs. Each leads to
+/// one of several API servers, by chance.
+const WITNESSES: usize = 5;
+/// The time for each of them.
+const WITNESS_TIME: Duration = Duration::from_secs(5);
 
 /// The Secret and the registration.
 pub(crate) struct Kept {
@@ -59,8 +65,13 @@ pub(crate) struct Kept {
     own_path: bool,
     spread: SignedDuration,
     clock: fn() -> Timestamp,
+    /// Makes a client with connections of its own, which may lead to another API server.
+    connect: Option<Connect>,
     leaf: Mutex<Option<Leaf>>,
 }
+
+/// A function that makes a client.
+type Connect = Box<dyn Fn() -> Result<Client> + Send + Sync>;
 
 /// The contents of the Secret.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -92,8 +103,17 @@ impl Kept {
             own_path,
             spread: SPREAD.max(looks),
             clock: Timestamp::now,
+            connect: None,
             leaf: Mutex::default(),
         }
+    }
+
+    /// Lets it ask other API servers for the time, by clients that `connect` makes.
+    pub(crate) fn with_others(
+        self,
+        connect: impl Fn() -> Result<Client> + Send + Sync + 'static,
+    ) -> Self {
+        Self { connect: Some(Box::new(connect)), ..self }
     }
 
     /// Makes what is missing or due, publishes it, and takes it into use. Returns whether the
@@ -115,8 +135,8 @@ impl Kept {
     async fn attempt(&self, certificates: &Certificates, caller: &Caller) -> Result<Option<bool>> {
         let place = self.place();
         let (secret, date) =
-            self.secret().await.with_context(|| format!("failed to read {place}"))?;
-        let now = clock::agreed(date.as_deref(), (self.clock)()).inspect_err(|wrong| {
+            self.secret(&self.client).await.with_context(|| format!("failed to read {place}"))?;
+        let now = self.time(date.as_deref()).await.inspect_err(|wrong| {
             certificates.reached(Err(wrong.to_string()));
         })?;
         let found = self.configurations.get_opt(registration::NAME).await;
@@ -293,10 +313,32 @@ impl Kept {
     }
 
     /// Reads the Secret, and the header `Date` of the answer.
-    async fn secret(&self) -> Result<(Option<Secret>, Option<String>)> {
+    /// Returns the time of an API server by the `date` of its answer.
+    ///
+    /// Where it differs from the time here, one of the two clocks is wrong. New connections may lead to
+    /// other API servers, and one that agrees with this machine says that its own clock is right.
+    async fn time(&self, date: Option<&str>) -> Result<Timestamp, Clock> {
+        let agreed = clock::agreed(date, (self.clock)());
+        let (Err(wrong @ Clock::Wrong { .. }), Some(connect)) = (&agreed, &self.connect) else {
+            return agreed;
+        };
+        for _ in 0..WITNESSES {
+            let Ok(client) = connect() else { break };
+            let asked = tokio::time::timeout(WITNESS_TIME, self.secret(&client)).await;
+            let Ok(Ok((_, date))) = asked else { continue };
+            if let Ok(now) = clock::agreed(date.as_deref(), (self.clock)()) {
+                tracing::warn!(%wrong, "another API server agrees with this node: one API server has a wrong clock");
+                return Ok(now);
+            }
+        }
+        agreed
+    }
+
+    /// Reads the Secret, and the date of the answer.
+    async fn secret(&self, client: &Client) -> Result<(Option<Secret>, Option<String>)> {
         let url = Secret::url_path(&(), Some(&self.namespace));
         let request = Request::new(url).get(&self.name, &GetParams::default())?;
-        let response = self.client.send(request.map(Body::from)).await?;
+        let response = client.send(request.map(Body::from)).await?;
         let date = response.headers().get(header::DATE);
         let date = date.and_then(|date| date.to_str().ok()).map(str::to_owned);
         let code = response.status();

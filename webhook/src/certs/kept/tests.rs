@@ -61,6 +61,32 @@ impl Replica {
     }
 }
 
+/// Behind one address there are often three API servers, and a connection leads to one of them by chance.
+#[tokio::test]
+async fn wrong_clock_of_one_api_server_takes_no_replica_away() {
+    const DAYS: SignedDuration = SignedDuration::from_hours(24 * 61);
+    let [wrong, right] = [api_server(), api_server()];
+    wrong.lock().unwrap().ahead = DAYS;
+    for (others, ready) in [(vec![&wrong, &right], true), (vec![&wrong], false), (vec![], false)] {
+        let replica = replica(&wrong);
+        let clients: Vec<_> = others.into_iter().map(client).collect();
+        let asked = std::sync::atomic::AtomicUsize::new(0);
+        let connect = move || {
+            let at = asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            clients.get(at % clients.len().max(1)).cloned().context("there is no other")
+        };
+        let Source { kept, .. } = replica.source;
+        let source =
+            Source { kept: kept.map(|kept| kept.with_others(connect)), ..Source::default() };
+        let replica = Replica { source, ..replica };
+        assert_eq!(replica.look().await.is_ok(), ready);
+        assert_eq!(replica.ready().is_ok(), ready);
+        let certificate = replica.source.kept.as_ref().unwrap().leaf();
+        assert_eq!(certificate.is_some(), ready, "a certificate is made by the right time");
+    }
+    assert_eq!(right.lock().unwrap().written, 0, "it is only asked for the time");
+}
+
 #[tokio::test]
 async fn empty_secret_is_filled_and_published_once() {
     let api_server = api_server();
@@ -128,7 +154,7 @@ async fn leaf_of_a_wrong_clock_is_never_published() {
         let before = api_server.lock().unwrap().configuration.clone();
         let mut first = with(&api_server, Some(vec!["name.ns.svc".to_owned()]), wrong);
         let error = first.look().await.unwrap_err();
-        assert!(error.is::<clock::Clock>(), "{error:#}");
+        assert!(error.is::<Clock>(), "{error:#}");
         assert_eq!(api_server.lock().unwrap().written, 0);
         assert_eq!(api_server.lock().unwrap().configuration, before);
         let why = first.ready().unwrap_err();
