@@ -53,7 +53,7 @@ const FIXED: &[RuleId] = &[
 ];
 
 /// The most policies of one kind that hold for one cluster. A review computes the calendar of each.
-const HEARD: usize = 64;
+const HELD: usize = 64;
 
 /// The owner of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,7 +176,7 @@ impl Policies {
         cluster: &BTreeMap<String, String>,
     ) -> Self {
         let mut combined = Self::default();
-        let mut heard = 0;
+        let mut held = 0;
         for policy in everywhere {
             let source = named(Kind::ClusterScalePolicy, policy.metadata.name.as_deref());
             let selector = policy.spec.namespace_selector.as_ref();
@@ -187,16 +187,16 @@ impl Policies {
                 Seen::Unreadable(why) => Err(format!("the namespace's labels: {why}")),
             };
             let spec = &policy.spec;
-            if combined.hear(&mut heard, &source, Scope::Platform, here, &spec.policy, cluster) {
+            if combined.hear(&mut held, &source, Scope::Platform, here, &spec.policy, cluster) {
                 combined.built_in(&source, spec.built_in.as_ref());
             }
         }
         // Only now it is known which rules these may lower. They are counted on their own: the editor of a
         // namespace adds as many as it likes, and takes no place of a policy of the platform.
-        let mut heard = 0;
+        let mut held = 0;
         for policy in own {
             let source = named(Kind::ScalePolicy, policy.metadata.name.as_deref());
-            combined.hear(&mut heard, &source, Scope::Namespace, Ok(true), &policy.spec, cluster);
+            combined.hear(&mut held, &source, Scope::Namespace, Ok(true), &policy.spec, cluster);
         }
         combined.mode = combined.built_in.iter().map(|limit| limit.value).max().unwrap_or_default();
         match combined.unreadable.take() {
@@ -209,7 +209,7 @@ impl Policies {
     /// one that could not be read, and so do all after it.
     fn hear(
         &mut self,
-        heard: &mut usize,
+        held: &mut usize,
         source: &ObjectRef,
         scope: Scope,
         here: Result<bool, String>,
@@ -220,15 +220,15 @@ impl Policies {
         let matched = match (here, matches(selector, cluster)) {
             // If either selector does not match, the other one does not matter.
             (Ok(false), _) | (_, Ok(false)) => return false,
-            (Ok(true), Ok(true)) if *heard < HEARD => self.add(source, scope, spec),
+            (Ok(true), Ok(true)) if *held < HELD => self.add(source, scope, spec),
             (Ok(true), Ok(true)) => Err(format!(
-                "more than {HEARD} policies of its kind hold for this cluster, the most that pgscale looks \
+                "more than {HELD} policies of its kind hold for this cluster, the most that pgscale looks \
                  at: delete some, or narrow their selectors"
             )),
             (Err(why), _) | (_, Err(why)) => Err(why),
         };
-        *heard += 1;
-        if *heard > HEARD + 1 {
+        *held += 1;
+        if *held > HELD + 1 {
             return false;
         }
         if let Err(why) = matched {
