@@ -122,10 +122,11 @@ pub(super) fn last_leader_left_out(facts: &Assessment<'_>, claims: Option<&[Clai
 /// Judges members that still run while none leads, although zero was asked for: one that is left out
 /// may take the lead, and the rows that it then acknowledges go with it.
 fn may_lead_next(facts: &Assessment<'_>, last: &LastLeader<'_>) -> Option<Finding> {
-    if facts.leader_name().is_some() {
+    let runs = |member: &&Member| member.pod.containers_running && !member.pod.terminating;
+    // The pod of a leader on a lost node runs on, and is no longer Ready.
+    if facts.leader_member().filter(runs).is_some_and(|leader| leader.pod.ready) {
         return None;
     }
-    let runs = |member: &&Member| member.pod.containers_running && !member.pod.terminating;
     let left_out: Vec<&Member> = facts.condemned().filter(runs).collect();
     let highest = left_out.iter().map(|member| member.ordinal).max()?;
     let names: Vec<&str> = left_out.iter().map(|member| member.name.as_str()).collect();

@@ -262,6 +262,7 @@ fn a_pod_that_is_left_does_not_hide_who_led_last() {
     expired.last_leader = Seen::Known("acid-a-0".into());
     // None leads, the last leader has no pod, and one that would be left out runs.
     let mut next = running(0, 1).without(0).without(2).with_stateful_set(|set| set.replicas = 0);
+    let held = next.clone();
     if let Seen::Known(lock) = &mut next.leader {
         lock.renewed = None;
     }
@@ -275,6 +276,12 @@ fn a_pod_that_is_left_does_not_hide_who_led_last() {
         vec![
             ("the leader's pod ends", ending(1), Want::Deny),
             ("one that may lead next is left out", next.clone(), Want::Deny),
+            ("one that may lead next is left out, the lock is held yet", held, Want::Deny),
+            (
+                "one that may lead next is left out, the leader's node is lost",
+                running(0, 1).without(2).with_member(0, |it| it.pod.ready = false),
+                Want::Deny,
+            ),
             ("one that may lead next is kept", next.with_count(0, 2), Want::Pass),
             ("it comes back", ending(3), Want::Pass),
             ("its lock has expired", expired, Want::Deny),
