@@ -202,6 +202,7 @@ pub fn check(setup: &Setup, bound: &Bound, alone: &Alone) -> Found {
         }
         let hidden = |fault: &Fault| matches!(fault, Fault::Stalls(_) | Fault::Scaled(_));
         if state.path.since == 1
+            && state.path.writes == 1
             && !setup.synchronous
             && !setup.from_zero
             && !state.path.faults.iter().flatten().any(hidden)

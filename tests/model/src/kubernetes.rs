@@ -20,6 +20,7 @@ pub(crate) fn steps(state: &State, setup: &Setup, steps: &mut Vec<(Step, State)>
         let member = &mut next.members[ordinal];
         member.pod = Pod::Running;
         (member.started, member.stalled, member.frozen) = (!state.paused, false, false);
+        member.elsewhere = state.made_elsewhere;
         if !member.volume {
             (member.volume, member.built, member.log, member.current) = (true, false, 0, false);
         }
@@ -50,7 +51,13 @@ pub(crate) fn steps(state: &State, setup: &Setup, steps: &mut Vec<(Step, State)>
 
 fn operator(state: &State, setup: &Setup, steps: &mut Vec<(Step, State)>) {
     let target = state.target(setup);
-    let written = State { replicas: target, operator: Operator::Idle, ..*state };
+    // Environment and count are written at once (`syncStatefulSet`, pkg/cluster/sync.go).
+    let written = State {
+        replicas: target,
+        operator: Operator::Idle,
+        made_elsewhere: state.asked_elsewhere,
+        ..*state
+    };
     match state.operator {
         Operator::Queued => {
             let mut next = *state;
@@ -115,10 +122,6 @@ fn deleted(state: &State, setup: &Setup) -> Vec<usize> {
 fn end(next: &mut State, setup: &Setup, ordinal: usize) {
     patroni::shut_down(next, ordinal);
     let goes = setup.deletes_volumes && ordinal >= usize::from(next.replicas);
-    let member = &mut next.members[ordinal];
-    (member.pod, member.started) = (Pod::Absent, false);
-    if goes {
-        (member.volume, member.built, member.log, member.current) = (false, false, 0, false);
-        note_lost_volumes(next);
-    }
+    next.members[ordinal].end(goes);
+    note_lost_volumes(next);
 }

@@ -18,6 +18,12 @@ pub(crate) fn steps(state: &State, setup: &Setup, steps: &mut Vec<(Step, State)>
             next.members[ordinal].started = true;
             steps.push((Step::Start(number(ordinal)), flowing(next, setup)));
         }
+        if member.elsewhere {
+            if member.pod == Pod::Running && member.started && !state.led_elsewhere {
+                steps.push((Step::Found(number(ordinal)), founded(state, ordinal)));
+            }
+            continue;
+        }
         let Some(leader) = leading.filter(|leader| *leader != ordinal) else { continue };
         if member.pod == Pod::Running && member.started && !member.built {
             let mut next = *state;
@@ -91,6 +97,18 @@ fn may_take_over(state: &State, setup: &Setup, ordinal: usize) -> bool {
 fn in_sync_set(state: &State, setup: &Setup, ordinal: usize) -> bool {
     let wrote = state.sync_leader.map(usize::from) == Some(ordinal);
     !setup.synchronous || state.sync == 0 || has(state.sync, ordinal) || wrote
+}
+
+/// Returns the state after a member took the lead in the other store, where it found no cluster.
+///
+/// It leads with what its volume holds, or an empty database (`bootstrap` and `post_recover`,
+/// patroni/ha.py). Clients reach it, because it is labelled as the leader.
+fn founded(state: &State, ordinal: usize) -> State {
+    let mut next = *state;
+    next.members[ordinal].built = true;
+    next.led_elsewhere = true;
+    next.path.lost |= next.path.acknowledged & !next.members[ordinal].log;
+    next
 }
 
 /// Makes a member the leader, with what it has.

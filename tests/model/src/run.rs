@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use crate::check::{Alone, Broken, Found, check};
 use crate::limits::Met;
 use crate::setup::{Bound, Kinds, Setup};
+use crate::state::Fault;
 use crate::walk::walk;
 
 /// How much is searched.
@@ -87,20 +88,20 @@ pub fn run_with(extent: Extent, filter: &str, done: &(dyn Fn(&Setup, &Found) + S
         for _ in 0..2 {
             scope.spawn(|| {
                 while let Some(job) = next(&jobs) {
-                    let (setup, mut found, random) = match job {
+                    let (setup, bound, mut found, random) = match job {
                         Job::Exhaustive(setup, bound) => {
                             let alone = Alone::search(&setup, &bound);
-                            (setup, check(&setup, &bound, &alone), false)
+                            (setup, bound, check(&setup, &bound, &alone), false)
                         }
                         Job::Random(setup, bound, walks) => {
-                            (setup, walk(&setup, &bound, walks), true)
+                            (setup, bound, walk(&setup, &bound, walks), true)
                         }
                     };
                     done(&setup, &found);
                     let mut results =
                         results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                     if !random {
-                        results.0.limits.take(&setup, &mut found);
+                        results.0.limits.take(&setup, &bound, &mut found);
                     }
                     let into =
                         if random { &mut results.0.random } else { &mut results.0.exhaustive };
@@ -147,8 +148,34 @@ fn small() -> Vec<Job> {
     for setup in [Setup::new(3, 0), Setup::new(2, 1), at_zero(0), at_zero(2)] {
         jobs.push(Job::Exhaustive(setup, bound));
     }
+    jobs.extend(to_zero_and_back(2, Bound { most: 2, ..bound.twice() }));
+    jobs.extend(without_faults(bound));
     jobs.push(Job::Random(Setup::new(5, 4), FIVE, 100));
     jobs
+}
+
+/// Returns the runs in which a cluster may go to zero and come back: with every fault but a stalled
+/// receiver, and with that one alone, which meets two limits.
+fn to_zero_and_back(size: u8, bound: Bound) -> impl Iterator<Item = Job> {
+    let stalls = Fault::Stalls(0);
+    let kinds = [Kinds::ALL.but(stalls), Kinds::of(&[stalls])];
+    let setups =
+        (0..size).map(move |leader| Setup { zero_allowed: true, ..Setup::new(size, leader) });
+    setups.flat_map(move |it| kinds.map(|kinds| Job::Exhaustive(it, Bound { kinds, ..bound })))
+}
+
+/// Returns the runs in which a person has begun something that no fault may be blamed for: claims that
+/// are being deleted, and another store of Patroni. Each makes two changes.
+fn without_faults(bound: Bound) -> impl Iterator<Item = Job> {
+    let ending = [0b001, 0b010, 0b100, 0b110, 0b111];
+    let ending = ending.into_iter().flat_map(|ending| {
+        let setup = |leader| Setup { ending, zero_allowed: true, ..Setup::new(3, leader) };
+        [setup(0), setup(2)]
+    });
+    let moves = |setup| Setup { store_moves: true, ..setup };
+    let moved = [Setup::new(1, 0), Setup::new(3, 2), at_zero(0), at_zero(2)].map(moves);
+    let bound = Bound { faults: 0, ..bound.twice() };
+    ending.chain(moved).map(move |setup| Job::Exhaustive(setup, bound))
 }
 
 /// The bound of the random walks: five members, two changes.
@@ -174,6 +201,9 @@ fn large() -> Vec<Job> {
     jobs.extend([Setup::new(2, 1), Setup::new(1, 0)].map(exhaustive));
     jobs.extend((0..3).map(|leader| exhaustive(at_zero(leader))));
     jobs.extend(pairs.map(exhaustive));
+    let once = Bound { commits: 1, faults: 1, ..bound };
+    jobs.extend(to_zero_and_back(2, Bound { most: 2, ..once.twice() }));
+    jobs.extend(without_faults(once));
     jobs.extend(one_at_a_time(5, 4).into_iter().skip(1).map(|it| Job::Random(it, FIVE, 1000)));
     jobs
 }

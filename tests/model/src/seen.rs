@@ -1,10 +1,11 @@
 //! What the guard reads of a state: real facts, as its readers would make them.
 
 use pgscale_guard::facts::{Claim, Facts, Live, Member as Read, Seen};
-use pgscale_guard::patroni::{Role, State as Words, SyncState, Synchronous};
+use pgscale_guard::patroni::{Role, State as Words, Store, SyncState, Synchronous};
 use pgscale_guard::testing::{healthy, lock, member, now};
 
 use k8s_openapi::jiff::SignedDuration;
+use serde_json::json;
 
 use crate::setup::{Mistake, Setup};
 use crate::state::{MAX_LAG, MEMBERS, Member, Operator, Pod, State};
@@ -28,7 +29,7 @@ pub fn view(state: &State, setup: &Setup) -> State {
         };
         member.stalled = false;
         if member.pod == Pod::Absent {
-            *member = Member { volume: member.volume, ..Member::default() };
+            *member = Member { volume: member.volume, ending: member.ending, ..Member::default() };
         }
     }
     view.operator = if scaled_directly(state, setup) { Operator::Idle } else { Operator::Queued };
@@ -119,6 +120,9 @@ pub fn facts_of(patterns: &Patterns, state: &State, setup: &Setup, to: u8) -> Fa
     if let Seen::Known(operator) = &mut facts.operator {
         operator.available = Some(!state.stopped);
     }
+    if setup.store_moves {
+        facts = in_stores(facts, state);
+    }
     facts.claims = Seen::Known(claims(state));
     facts.last_leader =
         if state.history { Seen::Known(name(usize::from(state.last))) } else { Seen::Absent };
@@ -126,6 +130,29 @@ pub fn facts_of(patterns: &Patterns, state: &State, setup: &Setup, to: u8) -> Fa
         && setup.mistake == Some(Mistake::TagsUnread)
     {
         members.iter_mut().for_each(untag);
+    }
+    facts
+}
+
+/// Returns the facts with the store that each object names: the operator's settings say Endpoints.
+fn in_stores(facts: Facts, state: &State) -> Facts {
+    let store = |elsewhere| if elsewhere { Store::ConfigMaps } else { Store::Endpoints };
+    let mut facts = facts
+        .with_settings(|settings| settings.use_config_maps = Some(false))
+        .with_stateful_set(|set| set.store = Some(store(state.made_elsewhere)));
+    if let Seen::Known(members) = &mut facts.members {
+        for member in members {
+            let ordinal = usize::try_from(member.ordinal).unwrap_or(MEMBERS);
+            let model = state.members.get(ordinal);
+            member.pod.store = model.map(|model| store(model.elsewhere));
+        }
+    }
+    if state.asked_elsewhere {
+        let change = &mut facts.change;
+        for cluster in change.old.iter_mut().chain([&mut change.new]) {
+            let variable = json!({"name": "KUBERNETES_USE_CONFIGMAPS", "value": "true"});
+            cluster.spec["env"] = json!([variable]);
+        }
     }
     facts
 }
@@ -218,7 +245,8 @@ fn words(member: &Member, leads: bool) -> (Words, Role) {
 
 fn claims(state: &State) -> Vec<Claim> {
     let kept = state.each().filter(|(_, member)| member.volume);
-    let claim = |(ordinal, _): (usize, &Member)| Claim {
+    let claim = |(ordinal, member): (usize, &Member)| Claim {
+        terminating: member.ending,
         name: format!("pgdata-{}", name(ordinal)),
         ordinal: i64::try_from(ordinal).unwrap_or(i64::MAX),
         created: Some(now() - SignedDuration::from_hours(48)),

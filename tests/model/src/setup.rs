@@ -3,7 +3,7 @@
 
 use pgscale_guard::RuleId;
 
-use crate::state::Fault;
+use crate::state::{Bits, Fault};
 
 /// The settings of one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,6 +20,11 @@ pub struct Setup {
     pub parallel: bool,
     /// The StatefulSet deletes the claims of removed members.
     pub deletes_volumes: bool,
+    /// The claims of these ordinals are being deleted: each goes as soon as its pod does.
+    pub ending: Bits,
+    /// `spec.env` names another store for Patroni's state than the members use, and the operator has
+    /// not written that into the StatefulSet.
+    pub store_moves: bool,
     /// `synchronous_mode`.
     pub synchronous: bool,
     /// The StatefulSet carries an annotation of a stranger: the operator replaces it and moves no
@@ -54,6 +59,8 @@ impl Setup {
             from_zero: false,
             parallel: false,
             deletes_volumes: false,
+            ending: 0,
+            store_moves: false,
             synchronous: false,
             replaced: false,
             unreachable: false,
@@ -65,6 +72,11 @@ impl Setup {
             prompt: true,
             mistake: None,
         }
+    }
+
+    /// Returns whether a run begins with members, and all of them may go and keep their volumes.
+    pub fn goes_to_zero(&self) -> bool {
+        self.zero_allowed && !self.from_zero && !self.deletes_volumes
     }
 
     /// Returns the count that the operator runs for a declared one (`getNumberOfInstances`,
@@ -107,6 +119,14 @@ pub struct Bound {
     pub kinds: Kinds,
 }
 
+impl Bound {
+    /// Returns the same bound with two changes.
+    #[must_use]
+    pub fn twice(self) -> Self {
+        Self { writes: 2, ..self }
+    }
+}
+
 /// A set of kinds of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kinds(u16);
@@ -118,6 +138,12 @@ impl Kinds {
     /// Returns the kinds of these faults.
     pub fn of(faults: &[Fault]) -> Self {
         Self(faults.iter().fold(0, |set, fault| set | 1 << fault.kind()))
+    }
+
+    /// Returns the set without the kind of this fault.
+    #[must_use]
+    pub fn but(self, fault: Fault) -> Self {
+        Self(self.0 & !(1 << fault.kind()))
     }
 
     /// Returns whether a fault's kind is in the set.

@@ -45,6 +45,10 @@ pub struct Member {
     pub volume: bool,
     /// Its volume holds a copy of the cluster.
     pub built: bool,
+    /// Its claim is being deleted.
+    pub ending: bool,
+    /// Its pod looks for Patroni's state in the other store.
+    pub elsewhere: bool,
     /// The acknowledged commits on its volume.
     pub log: Bits,
     /// It is on the leader's timeline.
@@ -65,12 +69,21 @@ impl Member {
 
     /// Returns whether WAL of a leader reaches it.
     pub fn receives(&self) -> bool {
-        self.up() && !self.stalled
+        self.up() && !self.stalled && !self.elsewhere
     }
 
     /// Returns whether Patroni may let it take over, its position aside.
     pub fn fit(&self) -> bool {
-        self.up() && !self.frozen && !self.barred
+        self.up() && !self.frozen && !self.barred && !self.elsewhere
+    }
+
+    /// Ends its pod, and its volume where that goes with the pod.
+    pub fn end(&mut self, volume_goes: bool) {
+        (self.pod, self.started) = (Pod::Absent, false);
+        if volume_goes || self.ending {
+            (self.volume, self.built, self.log, self.current) = (false, false, 0, false);
+            self.ending = false;
+        }
     }
 
     /// Returns what Patroni compares of two members. A promotion writes WAL too: of two with as many
@@ -194,6 +207,12 @@ pub struct State {
     pub history: bool,
     /// Patroni is paused.
     pub paused: bool,
+    /// The manifest names the other store.
+    pub asked_elsewhere: bool,
+    /// The template of the StatefulSet names it.
+    pub made_elsewhere: bool,
+    /// A member leads in the other store.
+    pub led_elsewhere: bool,
     /// The leader that wrote the set of synchronous standbys.
     pub sync_leader: Option<u8>,
     /// The synchronous standbys.
@@ -213,10 +232,16 @@ pub struct State {
 impl State {
     /// Returns the first state: a healthy cluster, or one at zero with its volumes kept.
     pub fn first(setup: &Setup) -> Self {
-        let mut state = Self { last: setup.leader, history: setup.leader != 0, ..Self::default() };
+        let mut state = Self {
+            last: setup.leader,
+            history: setup.leader != 0,
+            asked_elsewhere: setup.store_moves,
+            ..Self::default()
+        };
         let runs = setup.effective(setup.size);
-        for member in state.members.iter_mut().take(usize::from(runs)) {
-            *member = Member { volume: true, built: true, ..Member::default() };
+        for (ordinal, member) in state.members.iter_mut().enumerate().take(usize::from(runs)) {
+            let ending = setup.ending & bit(ordinal) != 0;
+            *member = Member { volume: true, built: true, ending, ..Member::default() };
             if !setup.from_zero {
                 (member.pod, member.started, member.current) = (Pod::Running, true, true);
             }
@@ -302,6 +327,8 @@ impl fmt::Display for State {
                 (member.stalled, "stalled"),
                 (member.frozen, "frozen"),
                 (member.barred, "nofailover"),
+                (member.ending, "claim-being-deleted"),
+                (member.elsewhere, "other-store"),
             ] {
                 if yes {
                     write!(out, " {word}")?;

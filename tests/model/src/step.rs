@@ -17,6 +17,8 @@ pub enum Step {
     Start(u8),
     /// Patroni writes the set of synchronous standbys.
     ChooseStandby,
+    /// A member takes the lead in the other store.
+    Found(u8),
     /// The leader lock expires.
     Expire,
     /// A member takes the lock.
@@ -52,6 +54,8 @@ pub enum Step {
     Fault(Fault),
     /// A person mends it.
     Heal(Fault),
+    /// A person takes the other store out of the manifest.
+    TakeBack,
     /// A person makes a member the leader, whatever it lacks.
     Force(u8),
     /// A minute passes, in which members have followed a new leader.
@@ -111,8 +115,8 @@ fn strike(state: &State, fault: Fault) -> State {
     let mut next = *state;
     match fault {
         Fault::Dies(ordinal) => {
-            let member = &mut next.members[usize::from(ordinal)];
-            (member.pod, member.started) = (Pod::Absent, false);
+            next.members[usize::from(ordinal)].end(false);
+            note_lost_volumes(&mut next);
         }
         Fault::NodeLost(ordinal) => next.members[usize::from(ordinal)].pod = Pod::Lost,
         Fault::Stalls(ordinal) => next.members[usize::from(ordinal)].stalled = true,
@@ -148,8 +152,8 @@ pub fn heals(state: &State, setup: &Setup) -> Vec<(Step, State)> {
         let number = u8::try_from(ordinal).unwrap_or(u8::MAX);
         if member.pod == Pod::Lost {
             add(Fault::NodeLost(number), &|next| {
-                let member = &mut next.members[ordinal];
-                (member.pod, member.started) = (Pod::Absent, false);
+                next.members[ordinal].end(false);
+                note_lost_volumes(next);
             });
         }
         if member.stalled {
@@ -167,6 +171,11 @@ pub fn heals(state: &State, setup: &Setup) -> Vec<(Step, State)> {
     }
     if state.stopped {
         add(Fault::OperatorStops, &|next| next.stopped = false);
+    }
+    if state.asked_elsewhere {
+        let mut next = *state;
+        (next.asked_elsewhere, next.operator) = (false, Operator::Queued);
+        steps.push((Step::TakeBack, next));
     }
     for (ordinal, _) in state.each() {
         let number = u8::try_from(ordinal).unwrap_or(u8::MAX);
@@ -200,8 +209,10 @@ fn begin(next: &mut State, setup: &Setup, to: u8) {
     // At zero no member runs. What counts there are the volumes that the count leaves out.
     let at_rest = next.each().all(|(_, member)| member.pod == Pod::Absent);
     let counts = |ordinal: usize, member: &Member| {
-        let left_out = at_rest && ordinal >= usize::from(setup.effective(to));
-        member.fit() || leading == Some(ordinal) || left_out
+        let left_out = ordinal >= usize::from(setup.effective(to));
+        // Ordinal 0 starts first. Where it led last, no row has to be given up.
+        let first = ordinal == 0 && next.last == 0;
+        member.fit() || leading == Some(ordinal) || (at_rest && (left_out || first))
     };
     let held = next.each().filter(|(ordinal, member)| counts(*ordinal, member));
     let held = held.fold(0, |held, (_, member)| held | member.log);

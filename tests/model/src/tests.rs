@@ -3,8 +3,9 @@
 use pgscale_guard::policy::Policies;
 use pgscale_guard::{RuleId, evaluate};
 
-use crate::check::{Alone, Broken, Found, check};
+use crate::check::{Alone, Broken, Found, broken, check};
 use crate::explore::{Numbered, can_reach};
+use crate::judge::Guard;
 use crate::run::{Extent, run, run_with};
 use crate::seen::{Patterns, facts_of};
 use crate::setup::{Bound, Kinds, Mistake, Setup};
@@ -102,6 +103,51 @@ fn start_from_zero_while_patroni_is_paused_is_found() {
 fn volume_of_the_last_leader_that_is_left_out_is_found() {
     let setup = Setup { from_zero: true, zero_allowed: true, ..Setup::new(3, 2) };
     finds(Mistake::Without(RuleId::RETURN_FROM_ZERO), Broken::CommitLost, &[], setup);
+}
+
+#[test]
+fn new_member_in_another_store_is_found() {
+    let mistake = Mistake::Without(RuleId::DCS_STORE_CHANGING);
+    let grows = Setup { store_moves: true, ..Setup::new(1, 0) };
+    finds(mistake, Broken::CommitLost, &[], grows);
+    let returns = Setup { from_zero: true, zero_allowed: true, ..Setup::new(3, 0) };
+    finds(mistake, Broken::CommitLost, &[], Setup { store_moves: true, ..returns });
+}
+
+#[test]
+fn claims_that_are_being_deleted_are_found_on_the_way_to_zero() {
+    // All of them, and that of ordinal 0 alone, which stops last.
+    for (ending, leader) in [(0b111, 0), (0b001, 2)] {
+        let setup = Setup { ending, zero_allowed: true, ..Setup::new(3, leader) };
+        finds(Mistake::Without(RuleId::VOLUMES_DELETED), Broken::CommitLost, &[], setup);
+    }
+}
+
+#[test]
+fn last_member_to_stop_without_the_newest_rows_is_found() {
+    let setup = Setup { zero_allowed: true, ..Setup::new(2, 1) };
+    let bound = with(&[Fault::Stalls(0)]);
+    let (_, stalled) = step::faults(&State::first(&setup), &setup, &bound).pop().unwrap();
+    let (_, behind) = step::commit(&stalled, &setup, &bound).unwrap();
+    assert_eq!(Guard::new(&setup).refusals(&behind, 0), [RuleId::LAST_TO_STOP]);
+    let mistake = Some(Mistake::Without(RuleId::LAST_TO_STOP));
+    let setup = Setup { mistake, ..setup };
+    assert!(Guard::new(&setup).admits(&behind, 0));
+    // A search that admits this loses the commit.
+    let written = step::write(&behind, &setup, 0, false);
+    let steps = step::of_the_system(&written, &setup);
+    let (_, acted) = steps.into_iter().find(|(step, _)| *step == Step::Act).unwrap();
+    assert_eq!(broken(&acted, &setup, false), Some(Broken::CommitLost));
+}
+
+#[test]
+fn cluster_that_went_to_zero_comes_back_with_every_row() {
+    for leader in [0, 1] {
+        let setup = Setup { zero_allowed: true, ..Setup::new(2, leader) };
+        let bound = Bound { most: 2, ..with(&[]).twice() };
+        let found = check(&setup, &bound, &Alone::search(&setup, &bound));
+        assert!(found.broken.is_empty(), "{:?}", found.violations.first());
+    }
 }
 
 #[test]
