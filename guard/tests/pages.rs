@@ -110,39 +110,3 @@ fn links_of_pages_lead_to_files_and_headings_that_exist() {
     }
     assert!(broken.is_empty(), "these links lead nowhere:\n{}", broken.join("\n"));
 }
-
-/// Returns the names of all tests: functions, and the cases of the end-to-end tests.
-fn tests_of(directory: &Path, names: &mut BTreeSet<String>) {
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            tests_of(&path, names);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let source = fs::read_to_string(&path).unwrap();
-            let functions = source.split("fn ").skip(1).filter_map(|rest| rest.split_once("()"));
-            names.extend(functions.map(|(name, _)| name.to_owned()));
-            let cases = source.split('"').skip(1).filter(|text| text.contains("::"));
-            names.extend(cases.map(str::to_owned));
-        }
-    }
-}
-
-#[test]
-fn tests_that_the_page_of_incidents_names_exist() {
-    let mut names = BTreeSet::new();
-    for directory in ["guard/src", "plugin/src", "webhook/src", "tests/e2e", "tests/model"] {
-        tests_of(&root().join(directory), &mut names);
-    }
-    let page = fs::read_to_string(root().join("docs/incidents.md")).unwrap();
-    let rows = page.lines().filter(|line| line.starts_with("| ")).skip(1);
-    let mut missing = Vec::new();
-    for row in rows {
-        let cell = row.trim_end_matches([' ', '|']).rsplit(" | ").next().unwrap();
-        let named: Vec<_> = cell.split('`').skip(1).step_by(2).collect();
-        if named.is_empty() {
-            missing.push(format!("no test: {row}"));
-        }
-        missing.extend(named.into_iter().filter(|name| !names.contains(*name)).map(str::to_owned));
-    }
-    assert!(missing.is_empty(), "there is no such test:\n{}", missing.join("\n"));
-}

@@ -185,6 +185,9 @@ fn idle_pod(clues: &Clues<'_>, member: &Member) -> Cause {
         (format!("{name} cannot be scheduled"), describe)
     } else if waiting.is_some_and(lacks_image) {
         (format!("the image of {name} cannot be pulled"), describe)
+    } else if waiting.is_some_and(Waiting::crashes) && member.pod.restarts == 0 {
+        // There is no previous container whose log could be read.
+        (format!("{name} has ended, and was not started again yet"), logs(clues, member))
     } else if waiting.is_some_and(Waiting::crashes) {
         let next = clues.kubectl(&["logs", name, "-c", "postgres", "--previous", "--tail=30"]);
         let restarts = member.pod.restarts;
