@@ -278,6 +278,12 @@ impl Waiting {
     pub fn crashes(&self) -> bool {
         self.exit_code.is_some() || self.reason.as_deref() == Some("CrashLoopBackOff")
     }
+
+    /// Returns the flag of `kubectl logs` for the log of the run that ended last: none while that
+    /// run is the container's present one, because a first run has none before it.
+    pub fn last_run(&self) -> Option<&'static str> {
+        self.exit_code.is_none().then_some("--previous")
+    }
 }
 
 impl From<&str> for Waiting {

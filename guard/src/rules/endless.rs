@@ -130,10 +130,16 @@ fn not_running(facts: &Facts, member: &Member, waiting: &Waiting) -> (String, Co
         return (why, kubectl(facts, &["describe", "pod", name]));
     }
     let container = waiting.container.as_deref().unwrap_or("postgres");
-    let logs = ["logs", name, "-c", container, "--previous"];
+    let mut logs = vec!["logs", name, "-c", container];
+    logs.extend(waiting.last_run());
     // It may hold the only copy of the rows: another database may have been founded beside it.
+    let ends = if waiting.exit_code.is_some() && member.pod.restarts == 0 {
+        "has ended"
+    } else {
+        "ends over and over"
+    };
     let why = format!(
-        "{name} ends over and over. Keep its volume, and read its log. For \"system ID mismatch\" see `kubectl pgscale \
+        "{name} {ends}. Keep its volume, and read its log. For \"system ID mismatch\" see `kubectl pgscale \
          rules {}`",
         RuleId::DCS_STORE_CHANGING
     );

@@ -185,13 +185,17 @@ fn idle_pod(clues: &Clues<'_>, member: &Member) -> Cause {
         (format!("{name} cannot be scheduled"), describe)
     } else if waiting.is_some_and(lacks_image) {
         (format!("the image of {name} cannot be pulled"), describe)
-    } else if waiting.is_some_and(Waiting::crashes) && member.pod.restarts == 0 {
-        // There is no previous container whose log could be read.
-        (format!("{name} has ended, and was not started again yet"), logs(clues, member))
-    } else if waiting.is_some_and(Waiting::crashes) {
-        let next = clues.kubectl(&["logs", name, "-c", "postgres", "--previous", "--tail=30"]);
+    } else if let Some(waiting) = waiting.filter(|waiting| waiting.crashes()) {
+        let mut logs = vec!["logs", name.as_str(), "-c", "postgres"];
+        logs.extend(waiting.last_run());
+        logs.push("--tail=30");
         let restarts = member.pod.restarts;
-        (format!("{name} crashes over and over ({restarts} restarts)"), next)
+        let what = if restarts == 0 && waiting.exit_code.is_some() {
+            format!("{name} has ended, and was not started again yet")
+        } else {
+            format!("{name} crashes over and over ({restarts} restarts)")
+        };
+        (what, clues.kubectl(&logs))
     } else if clues.event("Pod", name, &mounting).is_some() {
         (format!("{name} cannot be started on its node"), describe)
     } else {

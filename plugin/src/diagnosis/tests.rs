@@ -86,6 +86,12 @@ fn idle(phase: &str, node: Option<&str>, waiting: impl Into<Waiting>) -> Facts {
     })
 }
 
+/// Returns facts in which the first run of member 2's container has ended without an error.
+fn first_run_ended() -> Facts {
+    let ended = Waiting { exit_code: Some(0), ..postgres("Completed", None) };
+    with(idle("Running", Some("node-2"), ended), 2, |member| member.pod.restarts = 0)
+}
+
 fn asking_for(replicas: i64, change: impl FnOnce(&mut Facts)) -> Facts {
     let mut facts = healthy();
     if let Seen::Known(set) = &mut facts.stateful_set {
@@ -302,6 +308,7 @@ fn broken_part_is_the_first_cause() {
             idle("Running", Some("node-2"), postgres("CrashLoopBackOff", Some("back-off 5m"))),
             vec![],
         ),
+        ("first run ended", first_run_ended(), vec![]),
         (
             "mount",
             idle("Pending", Some("node-2"), postgres("ContainerCreating", None)),
@@ -356,6 +363,7 @@ fn broken_part_is_the_first_cause() {
     no volume: the volume of acid-a-2 cannot be made | pod/acid-a-2: status: pod has unbound immediate claims; persistentvolumeclaim/pgdata-acid-a-2: event ProvisioningFailed 0s ago: storageclass "fast" not found | kubectl describe pvc pgdata-acid-a-2 -n db --context=c
     image: the image of acid-a-2 cannot be pulled | pod/acid-a-2: status: container postgres: ImagePullBackOff: no such tag | kubectl describe pod acid-a-2 -n db --context=c
     crash: acid-a-2 crashes over and over (12 restarts) | pod/acid-a-2: status: container postgres: CrashLoopBackOff: back-off 5m | kubectl logs acid-a-2 -c postgres --previous --tail=30 -n db --context=c
+    first run ended: acid-a-2 has ended, and was not started again yet | pod/acid-a-2: status: container postgres: Completed, exit code 0 | kubectl logs acid-a-2 -c postgres --tail=30 -n db --context=c
     mount: acid-a-2 cannot be started on its node | pod/acid-a-2: status: container postgres: ContainerCreating; pod/acid-a-2: event FailedAttachVolume 0s ago: Multi-Attach error | kubectl describe pod acid-a-2 -n db --context=c
     ending: acid-a-2 is being deleted and comes back | pod/acid-a-2: metadata.deletionTimestamp: set | kubectl describe pod acid-a-2 -n db --context=c
     base backup: acid-a-2 is being built | pod/acid-a-2: state: being rebuilt (creating replica); pod/acid-a-2: age of its pod: 90m | kubectl logs acid-a-2 -c postgres --tail=30 -n db --context=c
