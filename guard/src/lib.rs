@@ -67,6 +67,7 @@ pub mod change;
 pub mod duration;
 pub mod evidence;
 pub mod facts;
+pub mod ledger;
 pub mod object_ref;
 pub mod objects;
 pub mod operator;

@@ -137,6 +137,7 @@ const RULES: &[Rule] = &[
     Rule {
         from: &[
             "guard::evidence",
+            "guard::ledger",
             "guard::object_ref",
             "guard::rule_id",
             "guard::seen",
