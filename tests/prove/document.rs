@@ -131,7 +131,7 @@ fn walks(text: &mut String, walks: &[(&'static str, Walked)]) {
 }
 
 fn model(text: &mut String, searched: &Searched) {
-    let Searched { summary, took } = searched;
+    let Searched { summary, took, ledger, ledger_took } = searched;
     let found = &summary.exhaustive;
     _ = write!(
         text,
@@ -147,5 +147,17 @@ fn model(text: &mut String, searched: &Searched) {
         found.landed,
         summary.limits.count(),
         brief(*took),
+    );
+    _ = write!(
+        text,
+        "\n### The ledger of a budget, searched\n\n\
+         | runs | states | steps | answers of replicas | rules broken | time |\n\
+         |---|---|---|---|---|---|\n\
+         | {} | {} | {} | {} | 0 | {} |\n",
+        ledger.runs,
+        ledger.states,
+        ledger.steps,
+        ledger.turns,
+        brief(*ledger_took),
     );
 }

@@ -1,10 +1,10 @@
-//! The large search of the model (`tests/model`), which needs no bed.
+//! The large searches of the model (`tests/model`), which need no bed.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use pgscale_model::check::Found;
-use pgscale_model::{Extent, Summary, run_with};
+use pgscale_model::{Extent, Summary, ledger, run_with};
 use pgscale_tests::progress::{brief, say};
 
 use crate::document::Proof;
@@ -19,6 +19,10 @@ pub(crate) struct Searched {
     pub(crate) summary: Summary,
     /// The time that it took.
     pub(crate) took: Duration,
+    /// What the search of the budget's ledger found.
+    pub(crate) ledger: ledger::check::Found,
+    /// The time that that took.
+    pub(crate) ledger_took: Duration,
 }
 
 /// Searches the model, and enters what it counted into `proof`.
@@ -30,6 +34,18 @@ pub(crate) fn search(proof: &Proof) -> Result<()> {
     });
     say(&format!("{summary}"));
     ensure!(summary.holds(), "a rule of the check is broken, or a limit was not met: see above");
-    proof.searched(Searched { summary, took: begun.elapsed() });
+    let took = begun.elapsed();
+    let begun = Instant::now();
+    let ledger = ledger::check::run(Extent::Large, &|_, found| {
+        let states = found.states;
+        say(&format!(
+            "  ledger: {states} states, {}: broken {:?}",
+            brief(begun.elapsed()),
+            found.broken
+        ));
+    });
+    say(&format!("{ledger}"));
+    ensure!(ledger.holds(), "a rule of the check of the ledger is broken: see above");
+    proof.searched(Searched { summary, took, ledger, ledger_took: begun.elapsed() });
     Ok(())
 }

@@ -12,6 +12,7 @@ pub mod check;
 pub mod explore;
 pub mod judge;
 mod kubernetes;
+pub mod ledger;
 pub mod limits;
 mod patroni;
 pub mod run;

@@ -1,5 +1,6 @@
 //! Runs the search and prints what it found: `model`, or `model large`. `model large 'parallel: true'`
-//! searches only the runs with that setting.
+//! searches only the runs with that setting. `model ledger`, or `model ledger large`, searches the
+//! ledger of the budget.
 
 #![expect(clippy::print_stdout, reason = "it is a program")]
 
@@ -10,7 +11,11 @@ use pgscale_model::check::Found;
 use pgscale_model::{Extent, run_with};
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().skip(1).peekable();
+    if arguments.next_if(|argument| argument == "ledger").is_some() {
+        let large = arguments.next().as_deref() == Some("large");
+        return of_the_ledger(if large { Extent::Large } else { Extent::Small });
+    }
     let large = arguments.next().as_deref() == Some("large");
     let filter = arguments.next().unwrap_or_default();
     let begun = Instant::now();
@@ -20,8 +25,22 @@ fn main() -> ExitCode {
         println!("{states} states, {verdicts} verdicts, broken: {broken:?}: {setup:?}");
     });
     println!("{summary}");
+    ended(begun, summary.holds())
+}
+
+fn of_the_ledger(extent: Extent) -> ExitCode {
+    let begun = Instant::now();
+    let found = pgscale_model::ledger::check::run(extent, &|setup, found| {
+        let took = begun.elapsed().as_secs();
+        println!("{took} s, {} states, broken: {:?}: {setup:?}", found.states, found.broken);
+    });
+    println!("{found}");
+    ended(begun, found.holds())
+}
+
+fn ended(begun: Instant, holds: bool) -> ExitCode {
     println!("{} s, {} MiB at most", begun.elapsed().as_secs(), most_memory().unwrap_or(0) / 1024);
-    if summary.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Returns the most memory that this process has held, in KiB, where Linux says so.
