@@ -39,15 +39,19 @@ use std::str::FromStr;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+mod course;
 mod observe;
 mod reserve;
 mod turn;
 
 #[cfg(test)]
+mod crowd;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod tests;
 
+pub use course::{Course, MOST_CONFLICTS, Next, Stored};
 pub use observe::{Found, Listing, TooMany};
 pub use reserve::{Answer, Ask, Base, Free, Holder, NotReady, Over, Terms};
 pub use turn::Turn;
@@ -59,7 +63,8 @@ pub const FENCE_AFTER: SignedDuration = SignedDuration::from_secs(10);
 /// The time after which an admitted request is not stored any more, where no revision tells it.
 ///
 /// The API server gives up after a minute (`RequestTimeout` in pkg/server/config.go), and requests
-/// were seen that hung for 90 seconds on their way to etcd (kubernetes/kubernetes#140911).
+/// were seen that hung for 90 seconds on their way to etcd (kubernetes/kubernetes#140911). The rest
+/// is for replicas whose clocks differ, and for a ledger that one remembers for some seconds.
 pub const LAND_WITHIN: SignedDuration = SignedDuration::from_secs(180);
 
 /// The most clusters of a ledger. Each growth writes the whole object.

@@ -17,7 +17,7 @@ pub struct Found {
     pub instances: u32,
 }
 
-/// All clusters of the namespace, as one list showed them.
+/// All clusters of the namespace, as one list showed them: pages of several revisions are none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
     /// The revision of the list. A name that is not in it held no cluster at this revision.

@@ -33,6 +33,18 @@ impl Turn {
         self.answers.contains(&Answer::Reserved).then_some(&self.ledger)
     }
 
+    /// Returns the ledger after the turn, whether or not it has to be stored.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Returns whether the ledger counts other instances, or is nearer to being ready, than it did
+    /// before: worth a write by itself.
+    pub(super) fn tells_more_than(&self, before: &Ledger) -> bool {
+        let told = |ledger: &Ledger| (ledger.totals(), ledger.settles, ledger.basis.clone());
+        told(&self.ledger) != told(before)
+    }
+
     /// Returns whether a change does not pass. Such an answer has to rest on a ledger that was read
     /// after the change arrived, and on what was seen of the clusters since: an older ledger may
     /// count what is decided by now.

@@ -1,7 +1,8 @@
 //! The search through one run, and all runs of a bound.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
+use std::mem::{Discriminant, discriminant};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::Extent;
@@ -34,6 +35,8 @@ pub struct Found {
     pub turns: u64,
     /// States in which every edit had ended.
     pub ends: u64,
+    /// The kinds of step that were taken.
+    pub kinds: HashSet<Discriminant<Step>>,
     /// How often each rule was broken.
     pub broken: BTreeMap<Broken, u64>,
     /// The first violation of each.
@@ -48,6 +51,7 @@ impl Found {
         self.steps += other.steps;
         self.turns += other.turns;
         self.ends += other.ends;
+        self.kinds.extend(other.kinds);
         for (broken, count) in other.broken {
             *self.broken.entry(broken).or_default() += count;
         }
@@ -100,6 +104,7 @@ pub fn check(setup: &Setup) -> Found {
         found.ends += u64::from(state.is_quiet());
         let all = steps(state, setup);
         for (step, _, broken) in &all {
+            found.kinds.insert(discriminant(step));
             found.turns += u64::from(matches!(step, Step::Turn { .. }));
             if let Some(broken) = broken {
                 bad.push((*broken, number, Some(*step)));
