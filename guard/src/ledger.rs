@@ -137,7 +137,7 @@ pub struct Ledger {
 }
 
 /// What is known of one name.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Entry {
     /// The latest revision at which the name was seen.
@@ -215,6 +215,11 @@ pub struct Fence {
 }
 
 impl Entry {
+    /// Returns the entry of a name that held no cluster at this revision.
+    fn vacant(at: Revision) -> Self {
+        Self { at, held: None, creations: Vec::new() }
+    }
+
     /// Returns the committed number of instances.
     pub fn committed(&self) -> u32 {
         self.held.as_ref().map_or(0, |held| held.committed)

@@ -112,6 +112,7 @@ impl Ledger {
         if !self.clusters.contains_key(&found.name) && found.at <= self.swept {
             return None;
         }
-        Some(self.clusters.entry(found.name.clone()).or_default())
+        let swept = self.swept;
+        Some(self.clusters.entry(found.name.clone()).or_insert_with(|| Entry::vacant(swept)))
     }
 }

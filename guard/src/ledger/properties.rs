@@ -215,6 +215,8 @@ impl World {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1024))]
+
     #[test]
     fn what_is_stored_or_may_be_is_counted_and_nothing_stays(all in vec(happens(), 0..120)) {
         let mut world = World::new();

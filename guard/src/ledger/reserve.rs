@@ -178,7 +178,7 @@ impl Ledger {
                 return Answer::Free(Free::Outrun);
             }
         }
-        let mut entry = entry.cloned().unwrap_or_default();
+        let mut entry = entry.cloned().unwrap_or_else(|| Entry::vacant(self.swept));
         if let Base::Update { at, from } = ask.base {
             let (name, uid) = (ask.name.clone(), ask.uid.clone());
             entry.observe(at, Some(&Found { name, uid, at, instances: from }));

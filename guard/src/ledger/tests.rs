@@ -233,6 +233,10 @@ fn old_answer_brings_no_cluster_back() {
     ledger.observe(&found("a", "a", 11, 3));
     list(&mut ledger, 12, Some(1), vec![found("a", "a", 11, 3)]);
     assert_eq!((sums(&ledger), ledger.swept), ((0, 0), Revision(14)));
+    // Nor beside the next one of its name.
+    ask(&mut ledger, 5, &creation("a", "next", 1));
+    list(&mut ledger, 12, Some(1), vec![found("a", "a", 11, 3)]);
+    assert_eq!(sums(&ledger), (1, 1));
 }
 
 #[test]
@@ -405,7 +409,7 @@ fn stored_ledger_reads_back_and_leaves_out_what_is_empty() {
                 "uid": "a", "committed": 3,
                 "raised": {"to": 4, "until": "1970-01-01T00:00:10Z"},
             }},
-            "b": {"at": "0", "creations": [
+            "b": {"at": "9", "creations": [
                 {"uid": "one", "to": 2, "until": "1970-01-01T00:03:00Z"},
             ]},
         },

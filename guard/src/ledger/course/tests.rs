@@ -176,7 +176,7 @@ fn refusal_rests_on_what_was_read_and_listed_for_it() {
 fn remembered_ledger_refuses_nothing() {
     let mut store = Store::new(&[("a", 1), ("b", 5)]);
     let remembered = store.ledger.clone();
-    let seen = &mut store.ledger.as_mut().unwrap();
+    let seen = store.ledger.as_mut().unwrap();
     seen.ledger.observe(&found("b", 12, 1));
     seen.version = "2".to_owned();
     let course = Course::new(vec![update("a", 9, 1, 3)], 6, basis(), remembered);
