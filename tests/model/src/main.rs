@@ -8,7 +8,9 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use pgscale_model::check::Found;
-use pgscale_model::{Extent, run_with};
+use pgscale_model::ledger::check::check;
+use pgscale_model::ledger::setup::{Mistake, Setup};
+use pgscale_model::{Extent, ledger, run_with};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1).peekable();
@@ -30,11 +32,17 @@ fn main() -> ExitCode {
 
 fn of_the_ledger(extent: Extent) -> ExitCode {
     let begun = Instant::now();
-    let found = pgscale_model::ledger::check::run(extent, &|setup, found| {
+    let found = ledger::check::run(extent, &|setup, found| {
         let took = begun.elapsed().as_secs();
         println!("{took} s, {} states, broken: {:?}: {setup:?}", found.states, found.broken);
     });
     println!("{found}");
+    let naive = Setup { mistake: Some(Mistake::LiveList), ..Setup::of_updates(2, 3) };
+    let naive = check(&naive).overshoot;
+    println!(
+        "the budget is passed by {} at most, and by {naive} with a live list in place of the ledger",
+        found.overshoot
+    );
     ended(begun, found.holds())
 }
 

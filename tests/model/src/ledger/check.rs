@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::Extent;
 use crate::explore::explore;
-use crate::ledger::setup::{Setup, runs};
+use crate::ledger::setup::{Mistake, Setup, runs};
 use crate::ledger::state::State;
 use crate::ledger::step::{Broken, Step, broken, steps};
 
@@ -35,6 +35,8 @@ pub struct Found {
     pub turns: u64,
     /// States in which every edit had ended.
     pub ends: u64,
+    /// The most by which the sum passes what it must not pass.
+    pub overshoot: u8,
     /// The kinds of step that were taken.
     pub kinds: HashSet<Discriminant<Step>>,
     /// How often each rule was broken.
@@ -51,6 +53,7 @@ impl Found {
         self.steps += other.steps;
         self.turns += other.turns;
         self.ends += other.ends;
+        self.overshoot = self.overshoot.max(other.overshoot);
         self.kinds.extend(other.kinds);
         for (broken, count) in other.broken {
             *self.broken.entry(broken).or_default() += count;
@@ -89,15 +92,21 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub fn check(setup: &Setup) -> Found {
     let mut found = Found { runs: 1, ..Found::default() };
     let mut bad: Vec<(Broken, u32, Option<Step>)> = Vec::new();
+    // What a webhook without a ledger does is looked at to its end.
+    let whole = setup.mistake == Some(Mistake::LiveList);
     let explored = explore([setup.first()], false, |number, state| {
         // One way to what a mistake does is enough.
-        if setup.mistake.is_some() && bad.iter().any(|(broken, ..)| !broken.is_of_the_ledger()) {
+        if setup.mistake.is_some()
+            && !whole
+            && bad.iter().any(|(broken, ..)| !broken.is_of_the_ledger())
+        {
             return Vec::new();
         }
+        found.overshoot = found.overshoot.max(state.worst().saturating_sub(state.cap));
         if let Some(broken) = broken(state, setup) {
             bad.push((broken, number, None));
             // A wrong ledger has not done harm yet: the search goes on to what it leads to.
-            if !broken.is_of_the_ledger() {
+            if !broken.is_of_the_ledger() && !whole {
                 return Vec::new();
             }
         }

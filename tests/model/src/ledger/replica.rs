@@ -1,10 +1,10 @@
 //! The steps of the webhook's replicas: each reads the ledger, answers all that wait for it
 //! together, and writes the ledger before it answers.
 
-use pgscale_guard::ledger::{self, Answer, Ask, Ledger, Turn};
+use pgscale_guard::ledger::{self, Answer, Ask, Free, Ledger, Turn};
 
 use crate::ledger::setup::{Mistake, Setup};
-use crate::ledger::state::{Edit, Kind, Phase, Replica, State};
+use crate::ledger::state::{Edit, Kind, NAMES, Phase, Replica, State};
 use crate::ledger::step::{Broken, Next, Step};
 use crate::ledger::stored;
 
@@ -110,8 +110,13 @@ fn turn(
     if let Some(ledger) = turn.to_write() {
         written(&mut next, ledger);
     }
+    let (_, mut answers) = turn.stored();
+    if setup.mistake == Some(Mistake::LiveList) {
+        next = *state;
+        answers = order.iter().map(|number| by_live_list(state, *number)).collect();
+    }
     let mut broken = None;
-    for (number, answer) in order.into_iter().zip(turn.stored().1) {
+    for (number, answer) in order.into_iter().zip(answers) {
         let Edit { phase, name, kind } = state.edits[number];
         let (Phase::Asked { base, .. }, Kind::Update(to) | Kind::Create(to)) = (phase, kind) else {
             continue;
@@ -130,6 +135,18 @@ fn turn(
     }
     next.replicas[replica] = Replica::Idle;
     (next, broken)
+}
+
+/// Returns the answer of a webhook that adds up what is stored.
+fn by_live_list(state: &State, number: usize) -> Answer {
+    let Edit { name, kind, .. } = state.edits[number];
+    let live = |name: usize| state.names[name].live.map_or(0, |live| live.count);
+    let others = (0..NAMES).filter(|other| *other != usize::from(name)).map(live).sum::<u8>();
+    let fits = match kind {
+        Kind::Update(to) | Kind::Create(to) => state.budget.is_none_or(|all| others + to <= all),
+        Kind::Delete => true,
+    };
+    if fits { Answer::Free(Free::NoGrowth) } else { Answer::Full }
 }
 
 /// Returns what is asked about an edit, with the mistakes that are made here.

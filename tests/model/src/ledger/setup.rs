@@ -50,6 +50,9 @@ pub enum Mistake {
     NoSettling,
     /// No fence decides what a writer has given up.
     NoFence,
+    /// There is no ledger: each answer rests on what is stored at its moment. An answer that rests
+    /// on a sum of some time ago can only be worse.
+    LiveList,
 }
 
 impl Setup {

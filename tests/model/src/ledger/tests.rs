@@ -67,3 +67,11 @@ fn ledger_that_does_not_settle_is_found() {
 fn edit_that_was_given_up_and_is_not_fenced_is_found() {
     finds(Mistake::NoFence, Broken::NeverReleased, Setup::of_updates(1, 1));
 }
+
+#[test]
+fn live_list_in_place_of_a_ledger_lets_every_edit_through() {
+    let setup = Setup::of_updates(2, 3);
+    let naive = check(&Setup { mistake: Some(Mistake::LiveList), ..setup });
+    // Three edits raise three clusters of one to three each. The budget has room for one of them.
+    assert_eq!((check(&setup).overshoot, naive.overshoot), (0, 4));
+}
