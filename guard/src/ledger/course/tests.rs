@@ -224,6 +224,16 @@ fn after_a_conflict_everything_is_answered_again() {
 }
 
 #[test]
+fn what_was_seen_before_a_conflict_is_not_asked_for_again() {
+    let mut store = Store::new(&[("a", 1), ("b", 1)]);
+    store.reserve(&update("b", 9, 1, 3));
+    (store.now, store.conflicts) = (10, 1);
+    let (requests, answers) = store.ask(4, &[update("a", 9, 1, 3)]);
+    assert_eq!(requests, ["read", "list", "fence", "write", "read", "write"]);
+    assert_eq!(answers, [Answer::Reserved]);
+}
+
+#[test]
 fn conflicts_without_end_refuse_as_contention() {
     let mut store = Store::new(&[("a", 1), ("b", 1)]);
     store.conflicts = MOST_CONFLICTS;
