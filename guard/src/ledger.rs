@@ -70,7 +70,7 @@ pub const LAND_WITHIN: SignedDuration = SignedDuration::from_secs(180);
 /// The most clusters of a ledger. Each growth writes the whole object.
 pub const MOST_CLUSTERS: usize = 1000;
 
-/// The most undecided creations of one name that are told apart.
+/// The most undecided creations of one name of which each has an end of its own.
 pub const MOST_CREATIONS: usize = 4;
 
 /// A revision of the store, the number in `metadata.resourceVersion`.
@@ -178,7 +178,7 @@ pub struct Raised {
 #[serde(rename_all = "camelCase")]
 pub struct Creation {
     /// The uid that the API server has given to the new object. `None` for several creations that
-    /// are not told apart: only the clock decides those.
+    /// count as one: only the clock decides those.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
     /// The effective number of instances of the new cluster.

@@ -153,7 +153,7 @@ impl Course {
         Some(Stored { ledger, version })
     }
 
-    /// Takes it that the ledger was not written, because another write came first.
+    /// Takes note that another write came first, and the ledger was not written.
     pub fn conflict(&mut self) {
         self.conflicts += 1;
         self.base = Base::Unread;

@@ -269,7 +269,7 @@ impl Entry {
         }
     }
 
-    /// Records a creation. Beyond the bound it is not told apart from the last one, and both count
+    /// Records a creation. Beyond the bound it becomes one with the last one, and both count
     /// as the greater for the longer time.
     fn record_creation(&mut self, ask: &Ask, until: Timestamp) {
         let same = |creation: &&mut Creation| creation.uid.as_ref() == Some(&ask.uid);

@@ -328,7 +328,7 @@ fn creations_beyond_the_bound_count_until_the_last_one_has_had_its_time() {
         assert_eq!(ask_at(&mut ledger, 5, number, &creation), Answer::Reserved);
     }
     assert_eq!(ledger.clusters["a"].creations.len(), MOST_CREATIONS);
-    // The uids of those that are not told apart decide nothing.
+    // The uids of those that became one decide nothing.
     ledger.observe(&found("a", "uid19", 12, 2));
     assert_eq!(sums(&ledger), (4, 2));
     list(&mut ledger, 14, Some(whole + 18), vec![]);

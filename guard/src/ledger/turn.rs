@@ -41,8 +41,8 @@ impl Turn {
     /// Returns whether the ledger counts other instances, or is nearer to being ready, than it did
     /// before: worth a write by itself.
     pub(super) fn tells_more_than(&self, before: &Ledger) -> bool {
-        let told = |ledger: &Ledger| (ledger.totals(), ledger.settles, ledger.basis.clone());
-        told(&self.ledger) != told(before)
+        let said = |ledger: &Ledger| (ledger.totals(), ledger.settles, ledger.basis.clone());
+        said(&self.ledger) != said(before)
     }
 
     /// Returns whether a change does not pass. Such an answer has to rest on a ledger that was read

@@ -192,7 +192,7 @@ fn of_edit(state: &State, setup: &Setup, number: usize, all: &mut Vec<Next>) {
             let mut idle = false;
             for replica in 0..REPLICAS {
                 let waits = asked(state, replica).next().is_some();
-                // Replicas that nobody waits for are the same.
+                // Replicas without a waiting edit are the same.
                 if !waits && std::mem::replace(&mut idle, true) {
                     continue;
                 }

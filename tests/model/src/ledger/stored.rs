@@ -1,4 +1,4 @@
-//! The ledger of a state as the guard's own type, and back. Every transition of it is the guard's.
+//! The ledger of a state as the guard's own type, and back. Every transition is the guard's.
 
 use std::collections::{BTreeMap, BTreeSet};
 
