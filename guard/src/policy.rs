@@ -350,6 +350,7 @@ impl Policies {
     }
 
     /// Returns whether a policy refuses by `rule`, whatever its default is.
+    #[cfg(feature = "read")]
     pub(crate) fn denies_by(&self, rule: RuleId) -> bool {
         let before = self.by_old_labels.as_deref();
         self.rules.get(rule.as_str()).is_some_and(|it| it.iter().any(|it| it.value == Weight::Deny))

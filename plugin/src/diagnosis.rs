@@ -33,6 +33,8 @@ pub(crate) struct Cause {
     pub(crate) evidence: Vec<Evidence>,
     /// The next thing to do.
     pub(crate) next: Remedy,
+    /// What to be sure of before, where the next thing changes the cluster.
+    pub(crate) sure: Option<&'static str>,
     /// The last resort that ends it where nothing else does, and its condition.
     pub(crate) last_resort: Option<Suggested>,
 }
@@ -40,7 +42,12 @@ pub(crate) struct Cause {
 impl Cause {
     fn new(what: impl Into<String>, next: impl Into<Remedy>) -> Self {
         let (what, next) = (printable(&what.into()), next.into());
-        Self { what, evidence: Vec::new(), next, last_resort: None }
+        Self { what, evidence: Vec::new(), next, sure: None, last_resort: None }
+    }
+
+    /// Says what to be sure of before the next command, which changes the cluster.
+    fn once(self, sure: &'static str) -> Self {
+        Self { sure: Some(sure), ..self }
     }
 
     fn because(self, object: ObjectRef, field: &str, value: impl Display) -> Self {
@@ -263,6 +270,9 @@ fn ending_the_pause(clues: &Clues<'_>, what: &str, evidence: Vec<Evidence>) -> C
         "pause",
         true,
     );
+    if marked.is_empty() {
+        cause = cause.once("the pause is not needed any more");
+    }
     cause.evidence.extend(marked);
     cause
 }

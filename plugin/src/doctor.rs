@@ -228,17 +228,11 @@ struct Case<'a> {
 impl Case<'_> {
     /// Returns the command that upgrades the release, with `more` at its end.
     fn upgrade(&self, more: &[&str]) -> Command {
-        let release = self.facts.release().unwrap_or("pgscale");
-        let words = [
-            "helm",
-            "upgrade",
-            release,
-            "charts/pgscale",
-            "-n",
-            self.home,
-            "--reset-then-reuse-values",
-        ];
-        Command::program(words.into_iter().chain(more.iter().copied()))
+        let words = ["pgscale", "upgrade", "-n", self.home];
+        let other = self.facts.release().filter(|release| *release != "pgscale");
+        let release = other.map(|release| format!("--release={release}"));
+        let more = release.as_deref().into_iter().chain(more.iter().copied());
+        Command::kubectl(words.into_iter().chain(more))
     }
 
     /// Returns the command that puts back what the release has: everything that was changed or

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use pgscale_tests::bed::Said;
 use pgscale_tests::cluster::Cluster;
 use pgscale_tests::progress::say;
-use pgscale_tests::wait::{Attempt, until};
 use pgscale_tests::webhook::{NAMESPACE, REGISTRATION, install, values};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -22,11 +22,12 @@ use crate::guarding::guarded;
 use crate::trial::{Case, TestCtx, case};
 
 const KIND: &str = "validatingwebhookconfiguration";
-const SOON: Duration = Duration::from_secs(120);
 /// The time from nothing to a proven guard, on an idle machine. The machine of a test may be busy.
 const MINUTES: Duration = Duration::from_secs(180);
 /// The time between two writes: 50 a second.
 const PAUSE: Duration = Duration::from_millis(20);
+/// The number of writes to one of the cluster's spec.
+const SELDOM: u32 = 200;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![case("installation::two_commands_lead_to_a_proven_guard_and_one_back", whole)]
@@ -44,6 +45,7 @@ impl Writes {
         let (stop, done) = (Arc::<AtomicBool>::default(), Arc::<AtomicU32>::default());
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&done));
         let (objects, name) = (cluster.objects(), cluster.name.clone());
+        let sets: Api<StatefulSet> = Api::namespaced(client.clone(), &cluster.namespace);
         let maps: Api<ConfigMap> = Api::namespaced(client, &cluster.namespace);
         let task = tokio::spawn(async move {
             let mut ticks = interval(PAUSE);
@@ -53,7 +55,7 @@ impl Writes {
             while !stopped.load(Ordering::Relaxed) {
                 ticks.tick().await;
                 turn += 1;
-                if let Err(error) = write(&objects, &maps, &name, turn).await {
+                if let Err(error) = write(&objects, &sets, &maps, &name, turn).await {
                     failed.push(format!("write {turn}: {error}"));
                 }
                 counted.fetch_add(1, Ordering::Relaxed);
@@ -72,23 +74,24 @@ impl Writes {
     }
 }
 
-/// Makes one write: of another field of the cluster, of its labels, or of another object.
+/// Makes one write: of a label of the cluster or of its StatefulSet, of another object, or, now and
+/// then because the operator acts on it, of another field of the cluster.
 async fn write(
     objects: &Api<DynamicObject>,
+    sets: &Api<StatefulSet>,
     maps: &Api<ConfigMap>,
     name: &str,
     turn: u32,
 ) -> Result<(), kube::Error> {
-    let params = PatchParams { field_manager: Some("e2e".to_owned()), ..PatchParams::default() };
+    let params = PatchParams::default();
+    let label = Patch::Merge(json!({"metadata": {"labels": {"turn": turn.to_string()}}}));
+    if turn.is_multiple_of(SELDOM) {
+        let ttl = Patch::Merge(json!({"spec": {"patroni": {"ttl": 30 + turn / SELDOM % 2}}}));
+        return objects.patch(name, &params, &ttl).await.map(drop);
+    }
     match turn % 3 {
-        0 => {
-            let patch = json!({"metadata": {"annotations": {"turn": turn.to_string()}}});
-            objects.patch(name, &params, &Patch::Merge(patch)).await.map(drop)
-        }
-        1 => {
-            let patch = json!({"spec": {"patroni": {"ttl": 30 + turn % 2}}});
-            objects.patch(name, &params, &Patch::Merge(patch)).await.map(drop)
-        }
+        0 => objects.patch(name, &params, &label).await.map(drop),
+        1 => sets.patch(name, &params, &label).await.map(drop),
         _ => {
             let map = json!({"apiVersion": "v1", "kind": "ConfigMap",
                 "metadata": {"name": "written"}, "data": {"turn": turn.to_string()}});
@@ -171,32 +174,21 @@ async fn whole(ctx: TestCtx) -> Result<()> {
     webhook.guard(&ctx.namespace).await
 }
 
-/// A registration that selects nothing is named by doctor, with a command that cures it.
+/// A registration that selects nothing is named by the verdict with which an upgrade ends, and by
+/// doctor.
 async fn planted(ctx: &TestCtx) -> Result<()> {
-    let nothing = json!({"matchLabels": {"a": "label-of-no-namespace"}});
-    let patch: Vec<Value> = (0..2)
-        .map(|at| {
-            json!({"op": "add", "path": format!("/webhooks/{at}/namespaceSelector"),
-                "value": nothing})
-        })
-        .collect();
-    let patch = json!(patch).to_string();
-    ctx.run(&["patch", KIND, REGISTRATION, "--type=json", "-p", &patch]).await?.ok()?;
+    let label = "namespaceSelector.matchLabels";
+    let nothing = pgscale(ctx, &format!("upgrade --yes --set {label}.a=of-no-namespace")).await?;
+    ensure!(nothing.code == Some(5) && nothing.stdout.contains("namespace-exempt"), "{nothing:?}");
     let said = pgscale(ctx, "doctor -o json").await?;
     ensure!(said.code == Some(5), "{said:?}");
     let found: Value = serde_json::from_str(&said.stdout)?;
     let findings = found["findings"].as_array().context("no findings")?;
     let exempt = findings.iter().any(|finding| finding["id"] == "namespace-exempt");
     ensure!(found["verdict"] == "DoesNotHold" && exempt, "{found:#}");
-    // What Helm has is put back by the command that doctor prints for such cases.
-    let helm = ctx.bed.tools().helm.parent().context("helm is in no directory")?;
-    let restore = "helm get manifest pgscale -n pgscale-system | kubectl apply --server-side --force-conflicts -f -";
-    ctx.bed.paste(&format!("PATH={}:$PATH; {restore}", helm.display())).await?.ok()?;
-    until("doctor to find the guard whole again", SOON, async || {
-        let said = pgscale(ctx, "doctor").await?;
-        Ok(if said.code == Some(0) { Attempt::Done(()) } else { Attempt::NotYet(said.stdout) })
-    })
-    .await
+    let cured = pgscale(ctx, &format!("upgrade --yes --set {label}=null")).await?;
+    ensure!(cured.code == Some(0) && cured.stdout.contains("the guard HOLDS"), "{cured:?}");
+    Ok(())
 }
 
 /// An upgrade says what changes, keeps the stored values, and brings a definition up to date that

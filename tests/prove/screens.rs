@@ -175,7 +175,7 @@ const ROWS: [Row; 20] = [
         screen: Screen::Status,
         begins: "DEGRADED",
         cause: "acid-a-1",
-        next: "curl -s localhost:8008/patroni",
+        next: "curl -sS --max-time 5 localhost:8008/patroni",
     },
     Row {
         part: "screens::12",
@@ -183,7 +183,7 @@ const ROWS: [Row; 20] = [
         screen: Screen::Status,
         begins: "DEGRADED",
         cause: "acid-a-2",
-        next: "curl -s localhost:8008/patroni",
+        next: "curl -sS --max-time 5 localhost:8008/patroni",
     },
     Row {
         part: "screens::13",
@@ -205,7 +205,7 @@ const ROWS: [Row; 20] = [
         part: "screens::15",
         steps: &[Limit(3), Count(9)],
         screen: Screen::Status,
-        begins: "DEGRADED",
+        begins: "HEALTHY",
         cause: "max_instances",
         next: "kubectl pgscale set acid-a 3",
     },

@@ -5,6 +5,7 @@ use pgscale_guard::evidence::Evidence;
 use pgscale_guard::facts::{Facts, StatefulSet};
 use pgscale_guard::object_ref::{Kind, ObjectRef};
 use pgscale_guard::operator::Operator;
+use pgscale_guard::printable::printable;
 use pgscale_guard::remedy::Remedy;
 
 use super::{Cause, Clues};
@@ -26,7 +27,8 @@ pub(super) fn limited(clues: &Clues<'_>) -> Option<Cause> {
     let name = &facts.change.new.name;
     let next = clues.kubectl(&["pgscale", "set", name, &effective.to_string()]);
     let what = format!("{declared} declared, and the operator runs {effective}");
-    Some(Cause::new(what, next).because(operator.source.clone(), setting, limit))
+    let cause = Cause::new(what, next).because(operator.source.clone(), setting, limit);
+    Some(cause.once("the limit is meant, and not the count"))
 }
 
 /// Returns the cause where the StatefulSet does not ask for the count yet.
@@ -46,7 +48,18 @@ pub(super) fn not_applied(clues: &Clues<'_>) -> Option<Cause> {
         }
         Seen::Absent => Evidence::absent(set),
     };
-    Some(idle_operator(clues, facts).because_of(evidence))
+    let idle = idle_operator(clues, facts).because_of(evidence);
+    let Some((set, writer)) = scaled_past(facts) else { return Some(idle) };
+    // That writer is the cause, and the operator has not set it back yet.
+    let what = format!("{writer} scaled the StatefulSet to {}: {}", set.replicas, idle.what);
+    Some(Cause { what: printable(&what), ..idle })
+}
+
+/// Returns the StatefulSet where another writer than the operator gave it another count than the
+/// cluster runs, and that writer.
+fn scaled_past(facts: &Facts) -> Option<(&StatefulSet, &String)> {
+    let set = facts.stateful_set.known()?;
+    Some((set, set.scaled_by.as_ref()?))
 }
 
 /// Returns the cause for which the operator would not carry out a change, although the last one is

@@ -125,7 +125,15 @@ fn member_cause(clues: &Clues<'_>, member: &Member) -> Option<(Rank, Cause)> {
     }
     if pod.terminating {
         let next = clues.kubectl(&["describe", "pod", &member.name]);
-        let cause = Cause::new(format!("{} is being deleted and comes back", member.name), next);
+        let set = facts.stateful_set.known();
+        let what = match set.filter(|set| set.replicas <= member.ordinal) {
+            Some(set) => format!(
+                "{} is being deleted: the StatefulSet asks for {}",
+                member.name, set.replicas
+            ),
+            None => format!("{} is being deleted and comes back", member.name),
+        };
+        let cause = Cause::new(what, next);
         return Some((Rank::Pod, cause.because(source(member), DELETION, "set")));
     }
     if pod.phase != "Running" || !pod.containers_running {
@@ -288,7 +296,7 @@ fn replication(clues: &Clues<'_>, member: &Member, problem: &Problem) -> (Rank, 
         Problem::Silent(_) => (
             Rank::Silent,
             format!("{name} does not answer"),
-            clues.exec(name, &["curl", "-s", "localhost:8008/patroni"]),
+            clues.exec(name, &["curl", "-sS", "--max-time", "5", "localhost:8008/patroni"]),
         ),
         Problem::StoreUnreached(seconds) => (
             Rank::Replication,
@@ -305,5 +313,7 @@ fn replication(clues: &Clues<'_>, member: &Member, problem: &Problem) -> (Rank, 
             (Rank::Unknown, format!("{name} is not healthy"), logs(clues, member))
         }
     };
-    (rank, Cause::new(what, next).because_of(clues.facts().evidence_for(member, problem)))
+    let cause = Cause::new(what, next).because_of(clues.facts().evidence_for(member, problem));
+    let paused = *problem == Problem::ReplayPaused;
+    (rank, if paused { cause.once("the pause is not meant") } else { cause })
 }

@@ -40,7 +40,11 @@ fn compare(
     };
     let selector = format!("kubernetes.io/service-name={service}");
     let next = clues.kubectl(&["get", "endpointslices", "-l", &selector, "-o", "yaml"]);
-    let what = format!("service {service} does not lead where it should");
+    let what = if have.is_empty() {
+        format!("service {service} leads to no member: its clients are not served")
+    } else {
+        format!("service {service} does not lead where it should")
+    };
     let value = format!("{}; wanted: {}", list(&have), list(want));
     let object = ObjectRef::new(Kind::Service, service);
     Some(Cause::new(what, next).because(object, "endpoints", value))

@@ -373,7 +373,7 @@ fn broken_part_is_the_first_cause() {
     stalled receiver: acid-a-2 does not receive: it lacks 990 B | http://10.244.0.12:8008/patroni: acid-a-2: WAL not received after 1s: 990 bytes | kubectl exec acid-a-2 -c postgres -n db --context=c -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
     replay paused: the replay of acid-a-2 is paused | http://10.244.0.12:8008/patroni: acid-a-2: replay is paused: true | kubectl exec acid-a-2 -c postgres -n db --context=c -- psql -U postgres -xc 'select pg_wal_replay_resume()'
     wrong role: acid-a-2 claims to lead without holding the leader lock | http://10.244.0.12:8008/patroni: acid-a-2: role: leader, without the leader lock | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
-    silent: acid-a-2 does not answer | http://10.244.0.12:8008/patroni: acid-a-2: does not answer: timed out | kubectl exec acid-a-2 -c postgres -n db --context=c -- curl -s localhost:8008/patroni
+    silent: acid-a-2 does not answer | http://10.244.0.12:8008/patroni: acid-a-2: does not answer: timed out | kubectl exec acid-a-2 -c postgres -n db --context=c -- curl -sS --max-time 5 localhost:8008/patroni
     "#);
 }
 

@@ -21,17 +21,12 @@ fn object(name: &str) -> Object {
     Object::global("customresourcedefinition", name)
 }
 
-/// Returns the command that installs our definitions. Helm does so once and never upgrades them.
-fn apply() -> Command {
-    Command::kubectl(["apply", "--server-side", "--force-conflicts", "-f", "charts/pgscale/crds"])
-}
-
 pub(super) fn findings(case: &Case<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     for shipped in &case.shipped.definitions {
         let name = shipped.metadata.name.clone().unwrap_or_default();
         match case.facts.definitions.get(&name) {
-            Some(Seen::Known(live)) => found.extend(ours(&name, live, shipped)),
+            Some(Seen::Known(live)) => found.extend(ours(case, &name, live, shipped)),
             Some(Seen::Unreadable(_)) => {}
             Some(Seen::Absent) | None => found.push(
                 fails(
@@ -42,7 +37,7 @@ pub(super) fn findings(case: &Case<'_>) -> Vec<Finding> {
                     ),
                 )
                 .of(object(&name), "not there")
-                .cure(apply()),
+                .cure(case.upgrade(&[])),
             ),
         }
     }
@@ -66,6 +61,7 @@ pub(super) fn findings(case: &Case<'_>) -> Vec<Finding> {
 }
 
 fn ours(
+    case: &Case<'_>,
     name: &str,
     live: &CustomResourceDefinition,
     shipped: &CustomResourceDefinition,
@@ -88,7 +84,7 @@ fn ours(
                     "yaml",
                 ]),
             )
-            .cure(apply()),
+            .cure(case.upgrade(&[])),
         );
     }
     let established = live.status.iter().flat_map(|status| status.conditions.iter().flatten());
@@ -116,7 +112,7 @@ fn ours(
                     ),
                 )
                 .because(object(name), "spec.versions", format!("no served {}", version.name))
-                .cure(apply()),
+                .cure(case.upgrade(&[])),
             );
             continue;
         };
@@ -132,7 +128,7 @@ fn ours(
                     ),
                 )
                 .because(object(name), "schema", format!("lacks {}", few(&lacks)))
-                .cure(apply()),
+                .cure(case.upgrade(&[])),
             );
         } else if !more.is_empty() {
             found.push(

@@ -88,16 +88,7 @@ fn namespace(case: &Case<'_>) -> Option<Finding> {
 
 /// Returns the command that installs the chart.
 pub(super) fn install(home: &str) -> Command {
-    Command::program([
-        "helm",
-        "install",
-        "pgscale",
-        "charts/pgscale",
-        "-n",
-        home,
-        "--create-namespace",
-        "--values=FILE",
-    ])
+    Command::kubectl(["pgscale", "install", "-n", home, "--values=FILE"])
 }
 
 /// Returns a finding where the chart is installed into several namespaces.

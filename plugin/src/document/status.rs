@@ -114,6 +114,9 @@ struct CauseDocument<'a> {
     what: &'a str,
     evidence: &'a [Evidence],
     next: &'a Remedy,
+    /// What to be sure of before, where the next command changes the cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sure: Option<&'static str>,
     /// The event that ends it where nothing else does, and the condition for that.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_resort: Option<&'a Suggested>,
@@ -270,8 +273,8 @@ impl<'a> ScaleStatus<'a> {
 }
 
 fn cause(cause: &Cause) -> CauseDocument<'_> {
-    let Cause { what, evidence, next, last_resort } = cause;
-    CauseDocument { what, evidence, next, last_resort: last_resort.as_ref() }
+    let Cause { what, evidence, next, sure, last_resort } = cause;
+    CauseDocument { what, evidence, next, sure: *sure, last_resort: last_resort.as_ref() }
 }
 
 fn archive(archive: &Archive) -> ArchiveDocument {

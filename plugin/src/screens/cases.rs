@@ -310,7 +310,7 @@ pub(super) const CASES: &[Case] = &[
         line: "doctor",
         code: 5,
         styled: &[(BAD, "the guard DOES NOT HOLD")],
-        wide: &["helm install pgscale", "kubectl create configmap"],
+        wide: &["kubectl create configmap"],
         ..PLAIN
     },
     Case { name: "install, no helm", line: "install", code: 1, ..MISSING_HELM },

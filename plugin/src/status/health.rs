@@ -60,6 +60,10 @@ impl Status {
             reasons = vec!["no member leads, nothing can be written".to_owned()];
             Word::Down
         } else if !reasons.is_empty() {
+            // A cause says more than what it leads to. A list looks for none.
+            if !self.why.is_empty() {
+                reasons = self.why.iter().map(|cause| cause.what.clone()).collect();
+            }
             Word::Degraded
         } else if !self.missing.is_empty() {
             reasons.clone_from(&self.missing);

@@ -165,10 +165,7 @@ fn bare_cluster_has_no_guard_and_every_command_can_be_pasted() {
     let first = found.findings.first().unwrap();
     assert_eq!(first.id, "registration-missing");
     let command = first.remedy.commands.first().unwrap().command.to_string();
-    assert_eq!(
-        command,
-        "helm install pgscale charts/pgscale -n pgscale-system --create-namespace --values=FILE"
-    );
+    assert_eq!(command, "kubectl pgscale install -n pgscale-system --values=FILE");
 }
 
 #[test]

@@ -30,7 +30,10 @@ pub(super) fn reasons(status: &Status, all: bool, wide: bool, width: Option<usiz
         for evidence in shown_evidence(&cause.evidence, wide) {
             lines.push(wrap(&format!("     {evidence}"), width, 2));
         }
-        lines.push(laid_out(&cause.next.behind("     next:"), width, 2));
+        let next = cause.sure.map_or("     next:".to_owned(), |sure| {
+            wrap(&format!("     next, once it is sure that {sure}:"), width, 2)
+        });
+        lines.push(laid_out(&cause.next.behind(&next), width, 2));
         if let Some(Suggested { why, command }) = &cause.last_resort {
             let why = why.as_deref().unwrap_or("last resort");
             lines.push(wrap(&format!("     {why}:"), width, 2));
