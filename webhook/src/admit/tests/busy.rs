@@ -49,19 +49,6 @@ async fn review_that_waits_in_vain_is_answered_in_the_direction_that_fails_safel
     }
 }
 
-/// Members that never answer.
-struct Hanging;
-
-impl MemberClient for Hanging {
-    fn exchange<'a>(
-        &'a self,
-        _: &'a Address,
-        _: RestRequest,
-    ) -> BoxFuture<'a, Result<RestResponse, String>> {
-        Box::pin(futures::future::pending())
-    }
-}
-
 /// Members that are silent keep the large reviews for as long as they may take.
 #[tokio::test(start_paused = true)]
 async fn small_reviews_are_judged_beside_large_ones_that_wait() {
