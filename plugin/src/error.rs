@@ -3,10 +3,16 @@
 use std::error::Error as _;
 use std::fmt;
 
+use kube::client::AuthError;
 use kube::core::Status;
 use kube::core::response::StatusCause;
+use pgscale_guard::printable::printable;
 use pgscale_guard::remedy::{Command, Line, Reach, Remedy};
 use pgscale_guard::rules::rule;
+
+mod credentials;
+
+pub(crate) use credentials::NoCredentials;
 
 /// The exit codes, which scripts rely on.
 pub(crate) const EXIT_CODES: &str = "\
@@ -154,6 +160,19 @@ impl Failure {
     pub(crate) fn of_kube(error: &kube::Error, asked: &str) -> Self {
         if let kube::Error::Api(status) = error {
             return Self::of_status(status, asked);
+        }
+        if let kube::Error::Service(error) = error
+            && let Some(error) = error.downcast_ref::<NoCredentials>()
+        {
+            return error.failure(asked);
+        }
+        if let kube::Error::Auth(AuthError::AuthExecRun { cmd, out }) = error {
+            // Its stdout may hold a secret.
+            let words = String::from_utf8_lossy(&out.stderr);
+            let words = words.lines().map(|line| Line::Command(printable(line)));
+            return NoCredentials::new(format!("`{cmd}` failed ({})", out.status))
+                .failure(asked)
+                .with(words);
         }
         if matches!(error, kube::Error::Auth(_)) {
             return Self::error(format!(

@@ -81,6 +81,17 @@ pub(crate) struct ConnectionFlags {
     #[arg(long, global = true, value_name = "DURATION", hide_short_help = true,
         value_parser = request_timeout)]
     pub(crate) request_timeout: Option<Duration>,
+    /// Show each request on stderr, from 6 on.
+    #[arg(
+        short = 'v',
+        long = "v",
+        global = true,
+        value_name = "LEVEL",
+        hide_short_help = true,
+        default_value_t,
+        hide_default_value = true
+    )]
+    pub(crate) verbosity: u8,
 }
 
 impl From<ConnectionFlags> for Flags {
@@ -104,6 +115,7 @@ impl From<ConnectionFlags> for Flags {
             tls_server_name,
             insecure_skip_tls_verify,
             request_timeout,
+            verbosity,
         } = flags;
         Self {
             namespace,
@@ -123,6 +135,7 @@ impl From<ConnectionFlags> for Flags {
             tls_server_name,
             insecure_skip_tls_verify,
             request_timeout,
+            verbosity,
         }
     }
 }
