@@ -27,6 +27,10 @@ Exit codes:
   7    declined, or no terminal to ask on and no --yes
   130  interrupted. A change that was written continues";
 
+/// The reason that kube gives an answer that is no `Status` of Kubernetes, such as a web page
+/// (`handle_api_errors`, kube-client/src/client/mod.rs).
+pub(crate) const UNPARSED: &str = "Failed to parse error data";
+
 /// The kind of a failure, which decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -195,7 +199,9 @@ impl Failure {
     }
 
     fn of_status(status: &Status, asked: &str) -> Self {
-        let message = status.message.as_str();
+        let page = format!("HTTP {}, with a page that Kubernetes did not write", status.code);
+        let foreign = status.reason == UNPARSED && status.message.starts_with('<');
+        let message = if foreign { page.as_str() } else { status.message.as_str() };
         if denied_by_admission(status) {
             return Self::of_denial(status, asked);
         }

@@ -23,6 +23,8 @@ use crate::exec::Exec;
 use crate::forward::Forward;
 use crate::terminal::Output;
 
+mod server;
+
 /// The time limit of one read of a whole cluster.
 const READ_DEADLINE: Duration = Duration::from_secs(15);
 
@@ -220,16 +222,19 @@ impl Session {
     pub(crate) async fn cluster(&self, name: &str) -> Result<Postgresql, Failure> {
         let cluster = self.reader.cluster(&self.namespace, name).await;
         self.show_warnings();
-        cluster.map_err(|error| {
-            if error.is_not_found() && !is_unknown_kind(&error) {
-                return Failure::error(format!(
-                    "postgresql {name} not found in namespace {}",
-                    self.namespace
-                ))
-                .hint_to("see what is there", self.suggest(&["status"]));
-            }
-            unreadable(&error, &format!("read postgresql {}/{name}", self.namespace))
-        })
+        let error = match cluster {
+            Ok(cluster) => return Ok(cluster),
+            Err(error) => error,
+        };
+        if error.is_not_found() && !is_unknown_kind(&error) {
+            return Err(Failure::error(format!(
+                "postgresql {name} not found in namespace {}",
+                self.namespace
+            ))
+            .hint_to("see what is there", self.suggest(&["status"])));
+        }
+        let asked = format!("read postgresql {}/{name}", self.namespace);
+        Err(self.failure_of(&error, &asked).await)
     }
 
     /// Reads the clusters of the present namespace, or of all, with these labels.
@@ -241,10 +246,13 @@ impl Session {
         let namespace = (!everywhere).then_some(self.namespace.as_str());
         let clusters = self.reader.clusters(namespace, labels).await;
         self.show_warnings();
-        clusters.map_err(|error| {
-            let asked = format!("list postgresql clusters in {}", self.place(everywhere));
-            unreadable(&error, &asked)
-        })
+        match clusters {
+            Ok(clusters) => Ok(clusters),
+            Err(error) => {
+                let asked = format!("list postgresql clusters in {}", self.place(everywhere));
+                Err(self.failure_of(&error, &asked).await)
+            }
+        }
     }
 
     /// Returns the present namespace, or all, in words.
