@@ -6,6 +6,7 @@ mod connection;
 mod output;
 mod targets;
 mod values;
+mod which;
 
 pub(crate) use acting::{Acting, DryRun, ReportFormat, WaitOptions, Why, reason};
 pub(crate) use connection::ConnectionFlags;
@@ -13,3 +14,4 @@ pub(crate) use output::{Shape, expression};
 pub(crate) use targets::{Target, Targets, cluster_name};
 use values::duration;
 pub(crate) use values::{count, positive, step, timeout};
+pub(crate) use which::{Listing, Which};

@@ -46,10 +46,12 @@ pub(crate) struct Cli {
 /// The verbs. The help of each verb is the doc comment of its arguments.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Verb {
+    #[command(aliases = ["get", "list", "ls", "describe"])]
     Status(status::Args),
     Plan(plan::Args),
     Up(up::Args),
     Down(down::Args),
+    #[command(alias = "scale")]
     Set(set::Args),
     Switchover(switchover::Args),
     Wait(wait::Args),
@@ -134,11 +136,16 @@ pub(crate) async fn run(
         | Verb::Verify(_)
         | Verb::Wait(_) => {}
     }
+    let manager = cli.connection.field_manager.clone();
+    let strict = cli.connection.warnings_as_errors;
     let connection = Connection::open(&cli.connection.into()).await?;
     let session = Session::new(connection, Arc::clone(out), interruption);
+    let session = session.writing_as(manager.as_deref());
     let result = in_session(cli.verb, &session).await;
     session.show_warnings();
-    result.map_err(|failure| failure.reached_by(&session.reach))
+    result
+        .and_then(|()| if strict { session.warnings.as_error() } else { Ok(()) })
+        .map_err(|failure| failure.reached_by(&session.reach))
 }
 
 /// Runs a verb in a session that is there already.

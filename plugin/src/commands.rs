@@ -3,6 +3,7 @@
 pub(crate) mod completion;
 pub(crate) mod doctor;
 pub(crate) mod down;
+mod each;
 pub(crate) mod history;
 pub(crate) mod lint;
 pub(crate) mod overrides;

@@ -88,6 +88,15 @@ impl Warnings {
         }
     }
 
+    /// Returns a failure where there was any warning, as kubectl's `--warnings-as-errors` does.
+    pub(crate) fn as_error(&self) -> Result<(), Failure> {
+        match self.0.lock().unwrap_or_else(PoisonError::into_inner).len() {
+            0 => Ok(()),
+            1 => Err(Failure::error("1 warning received")),
+            many => Err(Failure::error(format!("{many} warnings received"))),
+        }
+    }
+
     /// Returns the warnings that were not shown yet, and marks them as shown.
     pub(crate) fn take(&self) -> Vec<String> {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -25,6 +25,7 @@ Exit codes:
   5    changed, but not as planned. For verify and doctor: something is wrong
   6    reverted or superseded by another writer
   7    declined, or no terminal to ask on and no --yes
+  8    for plan --exit-code: the change is allowed, and would change something
   130  interrupted. A change that was written continues";
 
 /// The reason that kube gives an answer that is no `Status` of Kubernetes, such as a web page
@@ -34,6 +35,8 @@ pub(crate) const UNPARSED: &str = "Failed to parse error data";
 /// The kind of a failure, which decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
+    /// Nothing is wrong: the plan would change something, and the person asked for that as a code.
+    Differs,
     /// The person declined, or there was no person to ask.
     Declined,
     /// Another failure: network, permissions, missing objects.
@@ -57,6 +60,7 @@ impl Kind {
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Declined => "Declined",
+            Self::Differs => "Differs",
             Self::Error | Self::Interrupted | Self::Usage => "Failed",
             Self::NotAsPlanned => "NotAsPlanned",
             Self::Refused => "Refused",
@@ -75,6 +79,7 @@ impl Kind {
             Self::NotAsPlanned => 5,
             Self::Reverted => 6,
             Self::Declined => 7,
+            Self::Differs => 8,
             Self::Interrupted => 130,
         }
     }

@@ -155,4 +155,6 @@ fn warning_is_shown_once() {
     warnings.note(&headers);
     assert_eq!(warnings.take(), [r#"leader-condemned: say "hm""#]);
     assert_eq!(warnings.take(), [""; 0]);
+    assert_eq!(warnings.as_error().unwrap_err().to_string(), "error: 1 warning received");
+    assert!(Warnings::default().as_error().is_ok());
 }

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::{
     ClusterSnapshot, EffectivePolicy, GuardDiagnosis, LintReport, PolicyTest, Program, RuleList,
-    ScaleHistory, ScalePlan, ScaleReport, ScaleReportList, ScaleStatus, ScaleStatusList,
-    ScaleVerification,
+    ScaleHistory, ScaleHistoryList, ScalePlan, ScaleReport, ScaleReportList, ScaleStatus,
+    ScaleStatusList, ScaleVerification, ScaleVerificationList,
 };
 use crate::cli::Cli;
 use crate::generated;
@@ -32,6 +32,7 @@ fn schemas() -> Vec<(&'static str, Value)> {
         ("PolicyTest", schema::<PolicyTest>()),
         ("RuleList", schema::<RuleList<'static>>()),
         ("ScaleHistory", schema::<ScaleHistory<'static>>()),
+        ("ScaleHistoryList", schema::<ScaleHistoryList<'static>>()),
         // The definition of the resource holds more. This is the part that a reader of our output
         // needs.
         ("ScaleOverride", schema::<ScaleOverride>()),
@@ -41,6 +42,7 @@ fn schemas() -> Vec<(&'static str, Value)> {
         ("ScaleStatus", schema::<ScaleStatus<'static>>()),
         ("ScaleStatusList", schema::<ScaleStatusList<'static>>()),
         ("ScaleVerification", schema::<ScaleVerification<'static>>()),
+        ("ScaleVerificationList", schema::<ScaleVerificationList>()),
         ("Version", schema::<Program>()),
     ]
     .map(|(kind, schema)| (kind, schema.to_value()))
@@ -105,6 +107,9 @@ async fn printed_documents_keep_to_their_schemas() {
         (World::new(3, 0), &format!("lint -f {MANIFESTS} --current {MANIFESTS} -o json")),
         (World::new(3, 2), &format!("lint -f {MANIFESTS}/acid-a.yaml --live -o json")),
         (changed().await, "history acid-a -o json"),
+        (changed().await, "history -A -o json"),
+        (World::new(3, 0), "verify -A -o json"),
+        (World::new(3, 0), "wait -A -o json"),
     ] {
         let (screen, ..) = run(&world, line, None).await;
         let printed: Value = serde_json::from_str(&screen.stdout()).expect(line);

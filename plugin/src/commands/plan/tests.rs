@@ -519,3 +519,16 @@ async fn one_cause_is_named_once_with_its_rules_and_a_check() {
     ");
     assert_eq!(wide.matches("list pods in db: forbidden").count(), 1, "{wide}");
 }
+
+#[tokio::test]
+async fn exit_code_says_whether_something_would_change() {
+    for (line, code) in [
+        ("plan acid-a 3 --exit-code", 0),
+        ("plan acid-a 4 --exit-code", 8),
+        ("plan acid-a --to 4 --exit-code", 8),
+        ("plan acid-a 4", 0),
+    ] {
+        let (_, ended, _) = run(&World::new(3, 0), line, None).await;
+        assert_eq!(ended, code, "{line}");
+    }
+}
