@@ -9,6 +9,7 @@ pub(crate) mod lint;
 pub(crate) mod overrides;
 pub(crate) mod plan;
 pub(crate) mod policy;
+pub(crate) mod rbac;
 pub(crate) mod rules;
 mod scale;
 pub(crate) mod set;

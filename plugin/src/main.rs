@@ -44,6 +44,7 @@ mod terminal;
 #[cfg(test)]
 mod testing;
 mod verify;
+mod versions;
 mod view;
 #[cfg(test)]
 mod walk;

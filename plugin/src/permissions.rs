@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use crate::error::Failure;
 use crate::session::Session;
 
+pub(crate) mod grants;
 #[cfg(test)]
 mod roles;
 mod table;

@@ -363,10 +363,11 @@ fn help_of_the_verbs_that_look() {
       -h, --help             Print this help
     ");
     insta::assert_snapshot!(help("version"), @"
-    Print the version
+    Print the versions of everything that takes part, and what does not fit together
 
     Examples:
       kubectl pgscale version
+      kubectl pgscale version --client
       kubectl pgscale version -o json
       kubectl pgscale help version       all flags and permissions
       kubectl pgscale options            flags that every verb takes
@@ -374,6 +375,7 @@ fn help_of_the_verbs_that_look() {
     Usage: kubectl pgscale version [OPTIONS]
 
     Options:
+          --client[=<BOOL>]  Print this program's version, without a request
       -o, --output <FORMAT>  Output: text, wide, json, yaml, name
       -h, --help             Print this help
     ");

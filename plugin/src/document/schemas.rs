@@ -43,7 +43,7 @@ fn schemas() -> Vec<(&'static str, Value)> {
         ("ScaleStatusList", schema::<ScaleStatusList<'static>>()),
         ("ScaleVerification", schema::<ScaleVerification<'static>>()),
         ("ScaleVerificationList", schema::<ScaleVerificationList>()),
-        ("Version", schema::<Program>()),
+        ("Version", schema::<Program<'static>>()),
     ]
     .map(|(kind, schema)| (kind, schema.to_value()))
     .into()
@@ -127,6 +127,8 @@ async fn printed_documents_keep_to_their_schemas() {
     let program = Cli::command();
     for verb in program.get_subcommands() {
         let prints = verb.get_arguments().any(|argument| argument.get_id() == "output");
+        // Its Roles are objects of Kubernetes.
+        let prints = prints && verb.get_name() != "rbac";
         assert_eq!(prints, verbs.contains(verb.get_name()), "{}", verb.get_name());
     }
     assert_eq!(kinds.len(), schemas.len(), "every kind is printed by something: {kinds:?}");

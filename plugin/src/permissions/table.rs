@@ -259,6 +259,24 @@ const SNAPSHOT: Parts = &[&[GET_CLUSTER], CLUSTER, LAW, &[OVERRIDES, VOLUMES], R
 const LINT: Parts = SNAPSHOT;
 /// The permissions of `wait`.
 const WAIT: Parts = &[&[GET_CLUSTER, CHOOSE], CLUSTER, &[SQL, VOLUMES, SERVICES], GROUND];
+/// The permissions of `version`.
+const VERSIONS: Parts = &[
+    &[
+        Permission {
+            need: Need::Reported("the versions of clusters and operators are not shown"),
+            ..GET_OR_LIST_CLUSTERS
+        },
+        Permission {
+            ways: &[at(
+                Place::Everywhere,
+                access(&["get"], "apiextensions.k8s.io", "customresourcedefinitions"),
+            )],
+            need: Need::Reported("our definitions are not compared"),
+        },
+        PODS,
+    ],
+    GROUND,
+];
 /// The permissions of every change of the count.
 pub(crate) const SCALE: Parts = &[
     &[GET_CLUSTER, WRITE_COUNT, CHOOSE],
@@ -316,9 +334,10 @@ pub(crate) const COMMANDS: &[(&str, Parts)] = &[
     ("override", OVERRIDE),
     ("policy", POLICY),
     ("rules", &[]),
+    ("rbac", &[]),
     ("lint", LINT),
     ("snapshot", SNAPSHOT),
     ("doctor", doctor::DOCTOR),
     ("completion", &[]),
-    ("version", &[]),
+    ("version", VERSIONS),
 ];

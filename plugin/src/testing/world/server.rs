@@ -341,7 +341,9 @@ impl State {
                 failure(403, "Forbidden", "configmaps \"acid-a-failover\" is forbidden")
             }
             "endpointslices" => list(&[self.slice(query.contains("repl"))]),
+            "deployments" if query.contains("pgscale-webhook") => list(&[]),
             "deployments" => list(&[operator()]),
+            "postgres-operator" if path.contains("/deployments/") => respond(200, &operator()),
             "events"
             | "persistentvolumeclaims"
             | "resourcequotas"
