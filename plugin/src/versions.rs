@@ -173,9 +173,9 @@ async fn definitions(session: &Session) -> Vec<Part> {
             }
             Err(error) => Part::problem("definition", name, crate::error::chain(&error)),
             Ok(installed) => {
-                let versions = installed["spec"]["versions"].as_array().into_iter().flatten();
-                let served = versions.filter(|version| version["served"] == true);
-                let served = served.filter_map(|version| version["name"].as_str());
+                let is_on = |version: &&Value| version.get("served") == Some(&Value::Bool(true));
+                let served = versions(&installed).filter(is_on);
+                let served = served.filter_map(|version| version.get("name")?.as_str());
                 let served = served.collect::<Vec<_>>().join(", ");
                 let shipped = serde_json::to_value(shipped).unwrap_or_default();
                 Part {
@@ -204,28 +204,34 @@ fn lacking(shipped: &Value, installed: &Value) -> Option<String> {
         .then(|| format!("older than this program, without {}", missing.join(", ")))
 }
 
+/// Returns the versions in a definition.
+fn versions(definition: &Value) -> impl Iterator<Item = &Value> {
+    let versions = definition.pointer("/spec/versions").and_then(Value::as_array);
+    versions.into_iter().flatten()
+}
+
 /// Returns the paths of all fields in the schemas of a definition.
 fn fields(definition: &Value) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    for version in definition["spec"]["versions"].as_array().into_iter().flatten() {
-        collect(&version["schema"]["openAPIV3Schema"], "", &mut found);
+    for schema in
+        versions(definition).filter_map(|version| version.pointer("/schema/openAPIV3Schema"))
+    {
+        collect(schema, "", &mut found);
     }
     found
 }
 
 fn collect(schema: &Value, at: &str, found: &mut BTreeSet<String>) {
-    for (name, below) in schema["properties"].as_object().into_iter().flatten() {
+    let properties = schema.get("properties").and_then(Value::as_object);
+    for (name, below) in properties.into_iter().flatten() {
         let path = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
         collect(below, &path, found);
         found.insert(path);
     }
-    collect_items(&schema["items"], at, found);
-    collect_items(&schema["additionalProperties"], at, found);
-}
-
-fn collect_items(schema: &Value, at: &str, found: &mut BTreeSet<String>) {
-    if schema.is_object() {
-        collect(schema, at, found);
+    for items in ["items", "additionalProperties"] {
+        if let Some(items) = schema.get(items).filter(|items| items.is_object()) {
+            collect(items, at, found);
+        }
     }
 }
 
@@ -258,8 +264,8 @@ async fn clusters(session: &Session) -> Vec<Part> {
         "postgresql",
         "cluster",
         facts.iter().map(|facts| {
-            let version = &facts.change.new.spec["postgresql"]["version"];
-            version.as_str().map(str::to_owned)
+            let version = facts.change.new.spec.pointer("/postgresql/version");
+            version.and_then(Value::as_str).map(str::to_owned)
         }),
     ));
     parts

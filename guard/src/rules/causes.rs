@@ -20,7 +20,7 @@ pub struct Cause {
 
 /// Returns the reasons for which rules of `verdict` could not judge, in the order of the parts.
 ///
-/// A rule that lacks parts for several reasons is listed under each of them: it judges only when all
+/// A rule that lacks parts for several reasons is listed under each one. It judges only when all
 /// are gone.
 pub fn causes(facts: &Facts, verdict: &Verdict) -> Vec<Cause> {
     let mut reasons: Vec<(&str, Reads)> = Vec::new();

@@ -4,7 +4,7 @@ use crate::args::Which;
 use crate::error::Failure;
 use crate::session::Session;
 
-/// A cluster with the session that speaks of it.
+/// A cluster, and the session for it alone.
 pub(super) struct Place {
     pub(super) session: Session,
     pub(super) name: String,

@@ -13,7 +13,7 @@ use crate::terminal::{Format, Output};
 ///
 /// Made from the table by which commands check their permissions, the optional ones included: the
 /// help of each verb says what each is for. Objects without a namespace, and operators outside of the
-/// namespace, need a ClusterRole. Nothing is read from a cluster and nothing is written. Bind each
+/// namespace, need a `ClusterRole`. Nothing is read from a cluster and nothing is written. Bind each
 /// Role to the users.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\

@@ -1,7 +1,7 @@
 //! The cluster and the user that kubectl would take from a kubeconfig and the flags.
 //!
-//! The rules are those of client-go (`DirectClientConfig`, tools/clientcmd/client_config.go, and
-//! tools/clientcmd/validation.go). kube alone knows fewer: for it an empty value is a value, a
+//! The rules are those of client-go (`DirectClientConfig`, `tools/clientcmd/client_config.go`, and
+//! `tools/clientcmd/validation.go`). kube alone knows fewer: for it an empty value is a value, a
 //! context is always needed, and contradictions pass.
 
 use kube::config::{AuthInfo, Cluster, Context, ExecAuthCluster, Kubeconfig};
@@ -63,7 +63,7 @@ pub(super) fn chosen(all: &Kubeconfig, flags: &Flags) -> Result<Option<Chosen>, 
 /// Returns the user's entry with the user to act as alone.
 ///
 /// Without TLS, the credentials would cross the network as plain text, and kubectl does not send them
-/// either (`IsConfigTransportTLS`, tools/clientcmd/client_config.go).
+/// either (`IsConfigTransportTLS`, `tools/clientcmd/client_config.go`).
 fn without_secrets(user: AuthInfo) -> AuthInfo {
     let AuthInfo {
         impersonate, impersonate_uid, impersonate_groups, impersonate_user_extra, ..

@@ -2,7 +2,7 @@
 //!
 //! client-go reads the file again each minute, keeps the last token where it cannot be read, and
 //! takes no notice of white space around it (`NewCachedFileTokenSource`,
-//! transport/token_source.go). A header with a line break is none for kube.
+//! `transport/token_source.go`). A header with a line break is none for kube.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -134,7 +134,7 @@ fn tunnel<C>(url: &Uri, connector: C) -> Tunnel<C> {
 }
 
 /// Shows each request with its result and its time, in the words of kubectl (`debuggingRoundTripper`,
-/// client-go, transport/round_trippers.go).
+/// client-go, `transport/round_trippers.go`).
 fn traced(client: Client) -> Client {
     tower::service_fn(move |request: Request<Body>| {
         let client = client.clone();

@@ -350,7 +350,9 @@ fn render_cause(
     let mut reasons: Vec<&str> =
         of_cause.filter_map(|finding| finding.severity_reason.as_deref()).collect();
     reasons.dedup();
-    reasons.iter().for_each(|reason| detail(&format!("({reason})")));
+    for reason in reasons {
+        detail(&format!("({reason})"));
+    }
     let check = check_of(&cause.why, &plan.namespace).map(|it| it.reached_by(&plan.reach));
     let remedy = check.map(Remedy::run).or_else(|| {
         plan.verdict.findings.iter().find(|finding| finding.rule == *first)?.remedy.clone()
