@@ -53,7 +53,7 @@ mod workload;
 
 pub use bounded::bounded_text;
 pub use carried_out::CarriedOut;
-pub use fetch::ReadError;
+pub use fetch::{ReadError, forbidden};
 pub use operator::{KnownOperators, Operators, Source};
 pub use rest::{Address, Direct, MemberClient, RestRequest, RestResponse, exchange_over};
 pub use shared::{Age, Moment, Observe, Served, Shared, Sharing};

@@ -7,6 +7,7 @@ mod output;
 mod release;
 mod targets;
 mod values;
+mod which;
 
 pub(crate) use acting::{Acting, DryRun, ReportFormat, WaitOptions, Why, reason};
 pub(crate) use connection::ConnectionFlags;
@@ -15,3 +16,4 @@ pub(crate) use release::{ChartValues, Rehearsal, ReleaseFlag};
 pub(crate) use targets::{Target, Targets, cluster_name};
 use values::duration;
 pub(crate) use values::{count, positive, step, timeout};
+pub(crate) use which::{Listing, Which};

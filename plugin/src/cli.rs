@@ -8,10 +8,10 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::args::{ConnectionFlags, expression};
 use crate::commands::{
-    completion, doctor, down, history, install, lint, overrides, plan, policy, rules, set,
+    completion, doctor, down, history, install, lint, overrides, plan, policy, rbac, rules, set,
     snapshot, status, switchover, undo, uninstall, up, upgrade, verify, version, wait,
 };
-use crate::connect::Connection;
+use crate::connect::{Connection, Flags};
 use crate::error::Failure;
 use crate::session::{Interruption, Session};
 use crate::terminal::expression::Expression;
@@ -46,10 +46,12 @@ pub(crate) struct Cli {
 /// The verbs. The help of each verb is the doc comment of its arguments.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Verb {
+    #[command(aliases = ["get", "list", "ls", "describe"])]
     Status(status::Args),
     Plan(plan::Args),
     Up(up::Args),
     Down(down::Args),
+    #[command(alias = "scale")]
     Set(set::Args),
     Switchover(switchover::Args),
     Wait(wait::Args),
@@ -59,6 +61,7 @@ pub(crate) enum Verb {
     Override(overrides::Args),
     Policy(policy::Args),
     Rules(rules::Args),
+    Rbac(rbac::Args),
     Lint(lint::Args),
     Snapshot(snapshot::Args),
     Doctor(doctor::Args),
@@ -115,8 +118,9 @@ pub(crate) async fn run(
     // These need no API server.
     match &cli.verb {
         Verb::Completion(args) => return completion::run(args, out),
+        Verb::Rbac(args) => return rbac::run(args, &cli.connection.clone().into(), out),
         Verb::Rules(args) => return rules::run(args, out),
-        Verb::Version(args) => return version::run(args, out),
+        Verb::Version(args) if args.is_local() => return version::client(args, out),
         Verb::Lint(args) if !args.is_live() => {
             let namespace = cli.connection.namespace.as_deref().unwrap_or("default");
             return Box::pin(lint::run(args, namespace, out, None)).await;
@@ -141,13 +145,27 @@ pub(crate) async fn run(
         | Verb::Up(_)
         | Verb::Upgrade(_)
         | Verb::Verify(_)
+        | Verb::Version(_)
         | Verb::Wait(_) => {}
     }
-    let connection = Connection::open(&cli.connection.into()).await?;
+    let manager = cli.connection.field_manager.clone();
+    let strict = cli.connection.warnings_as_errors;
+    let connection = match (Connection::open(&cli.connection.into()).await, &cli.verb) {
+        (Ok(connection), _) => connection,
+        (Err(failure), Verb::Version(args)) => {
+            // This program's own version is known anyway.
+            version::client(args, out)?;
+            return Err(failure);
+        }
+        (Err(failure), _) => return Err(failure),
+    };
     let session = Session::new(connection, Arc::clone(out), interruption);
+    let session = session.writing_as(manager.as_deref());
     let result = in_session(cli.verb, &session).await;
     session.show_warnings();
-    result.map_err(|failure| failure.reached_by(&session.reach))
+    result
+        .and_then(|()| if strict { session.warnings.as_error() } else { Ok(()) })
+        .map_err(|failure| failure.reached_by(&session.reach))
 }
 
 /// Runs a verb in a session that is there already.
@@ -164,6 +182,10 @@ pub(crate) async fn in_session(verb: Verb, session: &Session) -> Result<(), Fail
         Verb::Override(args) => Box::pin(overrides::run(session, args)).await,
         Verb::Plan(args) => Box::pin(plan::run(session, args)).await,
         Verb::Policy(args) => Box::pin(policy::run(session, args)).await,
+        Verb::Rbac(args) => {
+            let namespace = Some(session.namespace.clone());
+            rbac::run(&args, &Flags { namespace, ..Flags::default() }, &session.out)
+        }
         Verb::Rules(args) => rules::run(&args, &session.out),
         Verb::Set(args) => Box::pin(set::run(session, args)).await,
         Verb::Snapshot(args) => Box::pin(snapshot::run(session, args)).await,
@@ -174,7 +196,7 @@ pub(crate) async fn in_session(verb: Verb, session: &Session) -> Result<(), Fail
         Verb::Upgrade(args) => Box::pin(upgrade::run(session, args)).await,
         Verb::Up(args) => Box::pin(up::run(session, args)).await,
         Verb::Verify(args) => Box::pin(verify::run(session, args)).await,
-        Verb::Version(args) => version::run(&args, &session.out),
+        Verb::Version(args) => Box::pin(version::run(session, args)).await,
         Verb::Wait(args) => Box::pin(wait::run(session, args)).await,
     }
 }

@@ -3,12 +3,14 @@
 pub(crate) mod completion;
 pub(crate) mod doctor;
 pub(crate) mod down;
+mod each;
 pub(crate) mod history;
 pub(crate) mod install;
 pub(crate) mod lint;
 pub(crate) mod overrides;
 pub(crate) mod plan;
 pub(crate) mod policy;
+pub(crate) mod rbac;
 pub(crate) mod rules;
 mod scale;
 pub(crate) mod set;

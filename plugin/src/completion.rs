@@ -18,7 +18,7 @@ use futures::FutureExt as _;
 
 use crate::args::{ConnectionFlags, cluster_name};
 use crate::cli::Cli;
-use crate::commands::completion::{PROGRAM, VARIABLE};
+use crate::commands::completion::{FOR_KUBECTL, PROGRAM, VARIABLE};
 use crate::connect::Flags;
 
 mod candidates;
@@ -37,9 +37,6 @@ const WORKER: &str = "PGSCALE_COMPLETES";
 /// The time beyond [`PATIENCE`] that this process has for its start and its end.
 #[cfg(unix)]
 const GRACE: Duration = Duration::from_millis(300);
-
-/// The name of the executable that kubectl runs for completions.
-const FOR_KUBECTL: &str = "kubectl_complete-pgscale";
 
 /// Set by the scripts of some shells to the word under the cursor. In the others it is the last.
 const CURSOR: &str = "_CLAP_COMPLETE_INDEX";

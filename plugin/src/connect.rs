@@ -8,8 +8,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kube::client::{ClientBuilder, DynBody};
-use kube::config::{AuthInfo, ExecInteractiveMode, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hyper::body::Incoming;
+use kube::client::ClientBuilder;
+use kube::config::{AuthInfo, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use pgscale_guard::read::Operators;
 use pgscale_guard::remedy::{Command, Reach};
@@ -21,20 +24,29 @@ use tower::timeout::TimeoutLayer;
 use tower::timeout::error::Elapsed;
 use tower::util::{MapErrLayer, MapResponseLayer};
 
-use crate::error::{Failure, chain};
+use choice::Chosen;
+
+use crate::error::{Failure, NoCredentials, chain};
 
 pub(crate) mod access;
+mod choice;
 pub(crate) mod clock;
 mod flags;
 pub(crate) mod kubeconfig;
-mod leaf;
+mod program;
 mod proxy;
+mod token;
+mod transport;
+mod trust;
 
 use access::Source;
 pub(crate) use flags::{Deployment, Flags};
 
 /// The time limit of one request without `--request-timeout`.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The verbosity from which on kubectl shows each request.
+const TRACED: u8 = 6;
 
 /// The beginning of a warning that no user can act on: a Patroni that keeps its state in Endpoints
 /// can be read in no other way.
@@ -82,6 +94,15 @@ impl Warnings {
         }
     }
 
+    /// Returns a failure where there was any warning, as kubectl's `--warnings-as-errors` does.
+    pub(crate) fn as_error(&self) -> Result<(), Failure> {
+        match self.0.lock().unwrap_or_else(PoisonError::into_inner).len() {
+            0 => Ok(()),
+            1 => Err(Failure::error("1 warning received")),
+            many => Err(Failure::error(format!("{many} warnings received"))),
+        }
+    }
+
     /// Returns the warnings that were not shown yet, and marks them as shown.
     pub(crate) fn take(&self) -> Vec<String> {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -98,20 +119,22 @@ impl Warnings {
 impl Connection {
     /// Connects by the flags, the environment and the kubeconfig.
     pub(crate) async fn open(flags: &Flags) -> Result<Self, Failure> {
-        let (config, source) = configuration(flags).await?;
-        Self::to(config, &source, flags)
+        let (config, source) = configuration(flags)?;
+        Self::to(config, &source, flags, true).await
     }
 
     /// Connects without any question for credentials and without output of a credential program.
     pub(crate) async fn unattended(flags: &Flags) -> Result<Self, Failure> {
-        let (mut config, source) = configuration(flags).await?;
-        if let Some(program) = &mut config.auth_info.exec {
-            program.interactive_mode = Some(ExecInteractiveMode::Never);
-        }
-        Self::to(config, &source, flags)
+        let (config, source) = configuration(flags)?;
+        Self::to(config, &source, flags, false).await
     }
 
-    fn to(mut config: Config, source: &Source, flags: &Flags) -> Result<Self, Failure> {
+    async fn to(
+        mut config: Config,
+        source: &Source,
+        flags: &Flags,
+        attended: bool,
+    ) -> Result<Self, Failure> {
         override_by_flags(&mut config, flags)?;
         choose_proxy(&mut config, |name| std::env::var(name).ok())?;
         let namespace = flags.namespace.clone().unwrap_or(config.default_namespace.clone());
@@ -122,15 +145,22 @@ impl Connection {
         };
         let warnings = Warnings::default();
         let collector = warnings.clone();
-        let listen = MapResponseLayer::new(move |answer: http::Response<Box<DynBody>>| {
+        let listen = MapResponseLayer::new(move |answer: http::Response<Incoming>| {
             collector.note(answer.headers());
             clock::note(answer.headers());
             answer
         });
         let server = config.cluster_url.clone();
         let kubeconfig = access::kubeconfig(source, flags, &server.to_string());
-        let leaf = leaf::any(config.root_cert.as_ref());
-        let builder = ClientBuilder::try_from(config).map_err(|error| unusable(&error, &server))?;
+        let leaf = trust::any_of_server(config.root_cert.as_ref());
+        let default = config.default_namespace.clone();
+        let manner = transport::Manner { attended, traced: flags.verbosity >= TRACED };
+        // It may run a program that waits for a person, and blocks until then.
+        let transport = tokio::task::spawn_blocking(move || transport::build(config, manner))
+            .await
+            .map_err(|error| Failure::error(format!("failed to connect to {server}: {error}")))?
+            .map_err(|failure| failure.reached_by(&flags.to_repeat()))?;
+        let builder = ClientBuilder::new(transport, default);
         // The limit is on the answer, not on the socket: a port-forward may be idle.
         let builder = builder.with_layer(&listen);
         let name = MapErrLayer::new(move |error| named(error, &server, leaf));
@@ -156,55 +186,80 @@ impl Connection {
 
 /// Names the server in an error on the way to it. kube's own errors stay recognisable.
 fn named(error: BoxError, server: &http::Uri, leaf: bool) -> BoxError {
-    if error.is::<kube::Error>() {
+    if error.is::<kube::Error>() || error.is::<NoCredentials>() {
         return error;
     }
     let why =
         if error.is::<Elapsed>() { "no answer in time".to_owned() } else { chain(error.as_ref()) };
-    let why = if leaf && leaf::is_untrusted(error.as_ref()) {
-        format!("{why}; {}", leaf::REASON)
+    let why = if leaf && trust::is_untrusted(error.as_ref()) {
+        format!("{why}; {}", trust::REASON)
     } else {
         why
     };
     format!("{server}: {why}").into()
 }
 
-fn unusable(error: &kube::Error, server: &http::Uri) -> Failure {
-    Failure::of_kube(error, &format!("connect to {server}"))
-}
-
-/// Reads the kubeconfig, or the service account inside a pod where there is no kubeconfig at all.
-async fn configuration(flags: &Flags) -> Result<(Config, Source), Failure> {
-    let options = KubeConfigOptions {
-        context: flags.context.clone(),
-        cluster: flags.cluster.clone(),
-        user: flags.user.clone(),
-    };
-    let kubeconfig = kubeconfig::read(flags.kubeconfig.as_ref());
+/// Reads the kubeconfig, or the service account inside a pod where the kubeconfig leads nowhere.
+fn configuration(flags: &Flags) -> Result<(Config, Source), Failure> {
     let named = flags.kubeconfig.is_some()
         || std::env::var_os("KUBECONFIG").is_some_and(|paths| !paths.is_empty())
-        || options.context.is_some();
-    let kubeconfig = match kubeconfig {
-        Ok(kubeconfig) => kubeconfig,
-        Err(error) if !named && is_missing(&error) => return without_kubeconfig(flags),
-        Err(error) => return Err(bad_kubeconfig(&error, None)),
+        || flags.context.is_some();
+    let (kubeconfig, missing) = match kubeconfig::read(flags.kubeconfig.as_ref()) {
+        Ok(kubeconfig) => (kubeconfig, None),
+        // A file of the flag must be there.
+        Err(error) if is_missing(&error) && flags.kubeconfig.is_none() => {
+            (Kubeconfig::default(), Some(error))
+        }
+        Err(error) => return Err(bad_kubeconfig(&error)),
     };
-    if kubeconfig.contexts.is_empty() && !named {
-        return without_kubeconfig(flags);
-    }
-    let proxy_url = proxy_url(&kubeconfig, &options)
-        .map(|url| proxy::spelled(url).parse())
-        .transpose()
-        .map_err(|error| bad_kubeconfig(&KubeconfigError::ParseProxyUrl(error), None))?;
-    let contexts: Vec<String> =
-        kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
-    let source = Source::Kubeconfig(Box::new(kubeconfig.clone()));
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
-        .await
-        .map_err(|error| bad_kubeconfig(&error, Some(&contexts)))?;
-    // kube's choice is replaced: it also applies `NO_PROXY` to the proxy's own address.
-    config.proxy_url = proxy_url;
-    Ok((config, source))
+    let Some(chosen) = choice::chosen(&kubeconfig, flags)? else {
+        return Config::incluster().map(|config| (config, Source::Pod)).map_err(
+            |_| match missing {
+                Some(error) if named => bad_kubeconfig(&error),
+                None if !kubeconfig.contexts.is_empty() => {
+                    bad_kubeconfig(&KubeconfigError::CurrentContextNotSet)
+                }
+                Some(_) | None => Failure::error("no kubeconfig found, and this is not a pod")
+                    .hint("name one with --kubeconfig or $KUBECONFIG, or create ~/.kube/config"),
+            },
+        );
+    };
+    let source = Source::Entries(Box::new((chosen.cluster.clone(), chosen.user.clone())));
+    Ok((configured(chosen)?, source))
+}
+
+/// Returns the configuration for one cluster and one user.
+///
+/// kube's own loader is not used: it reads the variables of proxies, and fails for those that Go
+/// takes no notice of.
+fn configured(chosen: Chosen) -> Result<Config, Failure> {
+    let Chosen { cluster, user, namespace } = chosen;
+    let mut config = Config::new(parse_server(cluster.server.as_deref().unwrap_or_default())?);
+    config.default_namespace = namespace.unwrap_or_else(|| "default".to_owned());
+    config.accept_invalid_certs = cluster.insecure_skip_tls_verify.unwrap_or_default();
+    config.tls_server_name = cluster.tls_server_name;
+    config.auth_info = user;
+    config.root_cert = match (&cluster.certificate_authority_data, &cluster.certificate_authority) {
+        (Some(data), _) => Some(certificates(data).map_err(|why| {
+            Failure::error(format!("certificate-authority-data in the kubeconfig: {why}"))
+                .hint_to("look at it", Command::kubectl(["config", "view", "--minify", "--raw"]))
+        })?),
+        (None, Some(file)) => Some(read_pem(Path::new(file)).map_err(|why| {
+            Failure::error(format!("certificate-authority in the kubeconfig: {file}: {why}"))
+                .hint("name a file with the PEM certificates of the API server's authorities")
+        })?),
+        (None, None) => None,
+    };
+    config.proxy_url = match cluster.proxy_url {
+        Some(url) => Some(proxy::spelled(&url).parse::<http::Uri>().map_err(|error| {
+            Failure::error(format!(
+                "proxy-url in the kubeconfig is not the URL of a proxy: {error}"
+            ))
+            .hint("set it to a URL such as http://proxy.example.com:3128")
+        })?),
+        None => None,
+    };
+    Ok(config)
 }
 
 /// Chooses the proxy of the environment, unless the cluster entry names one.
@@ -221,15 +276,6 @@ fn choose_proxy(
     Ok(())
 }
 
-fn without_kubeconfig(flags: &Flags) -> Result<(Config, Source), Failure> {
-    match (Config::incluster(), &flags.server) {
-        (Ok(config), _) => Ok((config, Source::Pod)),
-        (Err(_), Some(server)) => Ok((Config::new(parse_server(server)?), Source::Flags)),
-        (Err(_), None) => Err(Failure::error("no kubeconfig found, and this is not a pod")
-            .hint("name one with --kubeconfig or $KUBECONFIG, or create ~/.kube/config")),
-    }
-}
-
 fn is_missing(error: &KubeconfigError) -> bool {
     if let KubeconfigError::ReadConfig(error, _) = error {
         return error.kind() == std::io::ErrorKind::NotFound;
@@ -237,40 +283,12 @@ fn is_missing(error: &KubeconfigError) -> bool {
     matches!(error, KubeconfigError::FindPath)
 }
 
-/// Returns the `proxy-url` of the cluster entry in use.
-fn proxy_url<'a>(kubeconfig: &'a Kubeconfig, options: &'a KubeConfigOptions) -> Option<&'a str> {
-    let context = options.context.as_ref().or(kubeconfig.current_context.as_ref());
-    let of_context = kubeconfig
-        .contexts
-        .iter()
-        .find(|named| Some(&named.name) == context)
-        .and_then(|named| named.context.as_ref())
-        .map(|context| &context.cluster);
-    let cluster = options.cluster.as_ref().or(of_context);
-    kubeconfig
-        .clusters
-        .iter()
-        .find(|named| Some(&named.name) == cluster)
-        .and_then(|named| named.cluster.as_ref())
-        .and_then(|cluster| cluster.proxy_url.as_deref())
-        .filter(|url| !url.is_empty())
+/// Returns bytes as Base64.
+fn base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
 }
 
-fn bad_kubeconfig(error: &KubeconfigError, contexts: Option<&[String]>) -> Failure {
-    if let KubeconfigError::LoadContext(name) = error {
-        let known = match contexts {
-            Some(names) if !names.is_empty() => names.join(", "),
-            Some(_) | None => "none".to_owned(),
-        };
-        return Failure::error(format!(
-            "there is no context {name:?} in the kubeconfig (it has: {known})"
-        ))
-        .hint_to("see them", Command::kubectl(["config", "get-contexts"]));
-    }
-    if let KubeconfigError::LoadClusterOfContext(name) = error {
-        return Failure::error(format!("the kubeconfig describes no cluster {name:?}"))
-            .hint_to("see them", Command::kubectl(["config", "get-clusters"]));
-    }
+fn bad_kubeconfig(error: &KubeconfigError) -> Failure {
     if matches!(error, KubeconfigError::CurrentContextNotSet) {
         return Failure::error("the kubeconfig has no current context").hint_to(
             "choose one with --context, or for good",
@@ -284,24 +302,12 @@ fn bad_kubeconfig(error: &KubeconfigError, contexts: Option<&[String]>) -> Failu
         ))
         .hint("check --kubeconfig or $KUBECONFIG");
     }
-    let failure = Failure::error(format!("the kubeconfig cannot be used: {}", chain(error)));
-    if matches!(error, KubeconfigError::ParseNoProxy(_)) {
-        return failure.hint(
-            "$NO_PROXY must be host names, addresses or networks, separated by commas, without an \
-             empty entry",
-        );
-    }
-    if matches!(error, KubeconfigError::ParseProxyUrl(_)) {
-        return failure
-            .hint("check `proxy-url` of the cluster in the kubeconfig, and $HTTPS_PROXY");
-    }
-    failure.hint("check --kubeconfig or $KUBECONFIG")
+    Failure::error(format!("the kubeconfig cannot be used: {}", chain(error)))
+        .hint("check --kubeconfig or $KUBECONFIG")
 }
 
 fn parse_server(server: &str) -> Result<http::Uri, Failure> {
-    // kubectl also accepts `host:port`, which means http.
-    let full = if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
-    match full.parse::<http::Uri>() {
+    match choice::spelled(server).parse::<http::Uri>() {
         Ok(uri) if uri.host().is_some() => Ok(uri),
         Ok(_) => Err(Failure::usage(format!("--server {server:?} names no host"))),
         Err(error) => Err(Failure::usage(format!("--server {server:?} is not a URL: {error}"))),
@@ -312,18 +318,12 @@ fn override_by_flags(config: &mut Config, flags: &Flags) -> Result<(), Failure> 
     if let Some(server) = &flags.server {
         config.cluster_url = parse_server(server)?;
     }
-    if let Some(token) = &flags.token {
+    let encrypted = config.cluster_url.scheme_str() != Some("http");
+    if let Some(token) = flags.token.as_ref().filter(|_| encrypted) {
         // The secret's type belongs to a crate that is no dependency: its own deserializer makes
-        // one.
-        let given: AuthInfo = serde_json::from_value(json!({"token": token}))
-            .map_err(|_| Failure::usage("--token is not a token"))?;
-        config.auth_info = AuthInfo {
-            token: given.token,
-            impersonate: config.auth_info.impersonate.take(),
-            impersonate_uid: config.auth_info.impersonate_uid.take(),
-            impersonate_groups: config.auth_info.impersonate_groups.take(),
-            ..AuthInfo::default()
-        };
+        // one. A client certificate of the kubeconfig stays, as in kubectl.
+        let given: AuthInfo = choice::parsed(json!({"token": token}))?;
+        config.auth_info.token = given.token;
     }
     if let (Some(certificate), Some(key)) = (&flags.client_certificate, &flags.client_key) {
         config.auth_info.client_certificate = Some(certificate.display().to_string());
@@ -331,8 +331,10 @@ fn override_by_flags(config: &mut Config, flags: &Flags) -> Result<(), Failure> 
         config.auth_info.client_key = Some(key.display().to_string());
         config.auth_info.client_key_data = None;
     }
-    if let Some(file) = &flags.certificate_authority {
+    if let Some(file) = flags.certificate_authority.as_ref().filter(|_| encrypted) {
         config.root_cert = Some(authorities(file)?);
+        config.root_cert_file = None;
+        config.accept_invalid_certs = false;
     }
     if let Some(user) = &flags.as_user {
         config.auth_info.impersonate = Some(user.clone());
@@ -361,18 +363,30 @@ fn override_by_flags(config: &mut Config, flags: &Flags) -> Result<(), Failure> 
     Ok(())
 }
 
-/// Reads the certificates in a PEM file.
+/// Reads the certificates in the PEM file of the flag.
 fn authorities(file: &Path) -> Result<Vec<Vec<u8>>, Failure> {
-    let unusable = |why: String| {
+    read_pem(file).map_err(|why| {
         Failure::error(format!("--certificate-authority={}: {why}", file.display()))
             .hint("name a file with the PEM certificates of the API server's authorities")
-    };
-    let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file)
-        .map_err(|error| unusable(error.to_string()))?
+    })
+}
+
+fn read_pem(file: &Path) -> Result<Vec<Vec<u8>>, String> {
+    of_pem(&std::fs::read(file).map_err(|error| error.to_string())?)
+}
+
+/// Reads the certificates in Base64 of PEM.
+fn certificates(data: &str) -> Result<Vec<Vec<u8>>, String> {
+    let pem = STANDARD.decode(data).map_err(|error| format!("it is no Base64: {error}"))?;
+    of_pem(&pem)
+}
+
+fn of_pem(pem: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem)
         .map(|certificate| certificate.map(|der| der.to_vec()))
         .collect();
-    let read = read.map_err(|error| unusable(error.to_string()))?;
-    if read.is_empty() { Err(unusable("it holds no certificate".to_owned())) } else { Ok(read) }
+    let read = read.map_err(|error| error.to_string())?;
+    if read.is_empty() { Err("it holds no certificate".to_owned()) } else { Ok(read) }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use facts::Facts;
 use shipped::Shipped;
+pub(crate) use shipped::definitions as shipped_definitions;
 
 mod autoscalers;
 pub(crate) mod canary;

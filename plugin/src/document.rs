@@ -19,6 +19,7 @@ use impact::{CommitDocument, ImpactDocument, RuleDocument};
 mod doctor;
 mod impact;
 mod lint;
+mod list;
 mod policy;
 mod program;
 #[cfg(test)]
@@ -28,6 +29,7 @@ mod verify;
 
 pub(crate) use doctor::GuardDiagnosis;
 pub(crate) use lint::{ClusterSnapshot, LintReport, Sarif};
+pub(crate) use list::ScaleVerificationList;
 pub(crate) use policy::{EffectivePolicy, PolicyTest, Tried, Verdicts, Violation};
 pub(crate) use program::{Program, RuleList};
 pub(crate) use status::{ScaleStatus, ScaleStatusList};
@@ -430,13 +432,46 @@ impl<'a> ScaleReport<'a> {
 pub(crate) struct ScaleHistory<'a> {
     api_version: &'static str,
     kind: &'static str,
+    /// The cluster, where it is one of several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Metadata>,
     /// Newest first.
     items: &'a [Entry],
+}
+
+/// `kind: ScaleHistoryList`: the histories of several clusters.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ScaleHistoryList<'a> {
+    #[cfg_attr(test, schemars(extend("const" = API_VERSION)))]
+    api_version: &'static str,
+    #[cfg_attr(test, schemars(extend("const" = "ScaleHistoryList")))]
+    kind: &'static str,
+    items: Vec<ScaleHistory<'a>>,
+}
+
+impl<'a> ScaleHistoryList<'a> {
+    /// Returns the document of several histories.
+    pub(crate) fn of(items: Vec<ScaleHistory<'a>>) -> Self {
+        Self { api_version: API_VERSION, kind: "ScaleHistoryList", items }
+    }
 }
 
 impl<'a> ScaleHistory<'a> {
     /// Returns the document of recorded changes.
     pub(crate) fn of(items: &'a [Entry]) -> Self {
-        Self { api_version: API_VERSION, kind: "ScaleHistory", items }
+        Self { api_version: API_VERSION, kind: "ScaleHistory", metadata: None, items }
+    }
+
+    /// The same, with the name of its cluster.
+    pub(crate) fn about(self, namespace: &str, name: &str) -> Self {
+        let metadata = Metadata {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            uid: String::new(),
+            resource_version: String::new(),
+        };
+        Self { metadata: Some(metadata), ..self }
     }
 }

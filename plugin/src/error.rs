@@ -3,10 +3,16 @@
 use std::error::Error as _;
 use std::fmt;
 
+use kube::client::AuthError;
 use kube::core::Status;
 use kube::core::response::StatusCause;
+use pgscale_guard::printable::printable;
 use pgscale_guard::remedy::{Command, Line, Reach, Remedy};
 use pgscale_guard::rules::rule;
+
+mod credentials;
+
+pub(crate) use credentials::NoCredentials;
 
 /// The exit codes, which scripts rely on.
 pub(crate) const EXIT_CODES: &str = "\
@@ -19,11 +25,18 @@ Exit codes:
   5    changed, but not as planned. For verify and doctor: something is wrong
   6    reverted or superseded by another writer
   7    declined, or no terminal to ask on and no --yes
+  8    for plan --exit-code: the change is allowed, and would change something
   130  interrupted. A change that was written continues";
+
+/// The reason that kube gives an answer that is no `Status` of Kubernetes, such as a web page
+/// (`handle_api_errors`, kube-client/src/client/mod.rs).
+pub(crate) const UNPARSED: &str = "Failed to parse error data";
 
 /// The kind of a failure, which decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
+    /// Nothing is wrong: the plan would change something, and the person asked for that as a code.
+    Differs,
     /// The person declined, or there was no person to ask.
     Declined,
     /// Another failure: network, permissions, missing objects.
@@ -47,6 +60,7 @@ impl Kind {
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Declined => "Declined",
+            Self::Differs => "Differs",
             Self::Error | Self::Interrupted | Self::Usage => "Failed",
             Self::NotAsPlanned => "NotAsPlanned",
             Self::Refused => "Refused",
@@ -65,6 +79,7 @@ impl Kind {
             Self::NotAsPlanned => 5,
             Self::Reverted => 6,
             Self::Declined => 7,
+            Self::Differs => 8,
             Self::Interrupted => 130,
         }
     }
@@ -155,6 +170,19 @@ impl Failure {
         if let kube::Error::Api(status) = error {
             return Self::of_status(status, asked);
         }
+        if let kube::Error::Service(error) = error
+            && let Some(error) = error.downcast_ref::<NoCredentials>()
+        {
+            return error.failure(asked);
+        }
+        if let kube::Error::Auth(AuthError::AuthExecRun { cmd, out }) = error {
+            // Its stdout may hold a secret.
+            let words = String::from_utf8_lossy(&out.stderr);
+            let words = words.lines().map(|line| Line::Command(printable(line)));
+            return NoCredentials::new(format!("`{cmd}` failed ({})", out.status))
+                .failure(asked)
+                .with(words);
+        }
         if matches!(error, kube::Error::Auth(_)) {
             return Self::error(format!(
                 "failed to {asked}: the credentials could not be obtained: {}",
@@ -176,7 +204,9 @@ impl Failure {
     }
 
     fn of_status(status: &Status, asked: &str) -> Self {
-        let message = status.message.as_str();
+        let page = format!("HTTP {}, with a page that Kubernetes did not write", status.code);
+        let foreign = status.reason == UNPARSED && status.message.starts_with('<');
+        let message = if foreign { page.as_str() } else { status.message.as_str() };
         if denied_by_admission(status) {
             return Self::of_denial(status, asked);
         }

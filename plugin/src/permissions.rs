@@ -16,12 +16,14 @@ use kube::api::PostParams;
 use pgscale_guard::Facts;
 use pgscale_guard::duration::exact;
 use pgscale_guard::facts::Live;
+use pgscale_guard::read::forbidden;
 use pgscale_guard::remedy::Command;
 use tokio::time::timeout;
 
 use crate::error::Failure;
 use crate::session::Session;
 
+pub(crate) mod grants;
 #[cfg(test)]
 mod roles;
 mod table;
@@ -104,6 +106,23 @@ impl Access {
             ..ResourceAttributes::default()
         }
     }
+}
+
+/// Returns the command that checks the permission whose lack is the reason `why` of unread facts.
+/// `None` where that is another reason.
+pub(crate) fn check_of(why: &str, namespace: &str) -> Option<Command> {
+    let ways = COMMANDS.iter().flat_map(|(_, parts)| parts.iter().copied().flatten());
+    ways.flat_map(|permission| permission.ways).find_map(|way| {
+        let place = match way.place {
+            Place::Namespace => Some(namespace),
+            Place::Everywhere => None,
+            Place::Public => Some(LIST_NAMESPACE),
+            // Which namespace that is depends on facts.
+            Place::Operator => return None,
+        };
+        let verb = way.verbs.iter().find(|verb| forbidden(verb, way.resource, place) == why)?;
+        way.subresource.is_empty().then(|| way.can_i(verb, namespace))
+    })
 }
 
 /// Returns the paragraph of a command's help. `None` for a command that is not in the table.

@@ -10,7 +10,7 @@ use pgscale_guard::evidence::Evidence;
 use pgscale_guard::facts::{Health, Live, Member};
 use pgscale_guard::object_ref::ObjectRef;
 use pgscale_guard::remedy::{Command, Reach, Remedy};
-use pgscale_guard::rules::about_switchover;
+use pgscale_guard::rules::{Cause, about_switchover, causes};
 use pgscale_guard::verdict::Finding;
 use pgscale_guard::{Assessment, Facts, Policies, RuleId, Verdict, evaluate};
 
@@ -78,6 +78,8 @@ pub(crate) struct Plan {
     pub(crate) leader_move: Option<LeaderMove>,
     /// The verdict of all rules, with the leader where the plan puts it.
     pub(crate) verdict: Verdict,
+    /// The reasons for which rules lack facts, each once.
+    pub(crate) causes: Vec<Cause>,
     /// The steps, in this order.
     pub(crate) steps: Vec<Step>,
     /// The facts that each rule looked at, by its id. They are those of now, also where the plan
@@ -221,6 +223,7 @@ impl Plan {
             unfit: unfit(assessment),
             max_lag: policies.enforced_lag().map(|limit| limit.value),
             leader_move,
+            causes: causes(facts, &verdict),
             verdict,
             steps,
             looked_at: judged::looked_at(facts, policies),

@@ -22,7 +22,10 @@ use crate::error::{Failure, Kind};
 use crate::exec::Exec;
 use crate::forward::Forward;
 use crate::helm::{Helm, OnPath};
+use crate::plan::FIELD_MANAGER;
 use crate::terminal::Output;
+
+mod server;
 
 /// The time limit of one read of a whole cluster.
 const READ_DEADLINE: Duration = Duration::from_secs(15);
@@ -56,6 +59,8 @@ pub(crate) struct Session {
     pub(crate) interruption: Interruption,
     /// Warnings of the API server that were not shown yet.
     pub(crate) warnings: Warnings,
+    /// The field manager of the writes of the count.
+    pub(crate) manager: Arc<str>,
 }
 
 /// Intervals between repeated reads, and time limits.
@@ -182,7 +187,13 @@ impl Session {
             chance,
             interruption,
             warnings,
+            manager: FIELD_MANAGER.into(),
         }
+    }
+
+    /// The same session, whose writes of the count have another field manager.
+    pub(crate) fn writing_as(self, manager: Option<&str>) -> Self {
+        Self { manager: manager.unwrap_or(FIELD_MANAGER).into(), ..self }
     }
 
     /// Returns one of our own commands in our namespace, for a hint: the connection flags are added where it is shown.
@@ -225,6 +236,7 @@ impl Session {
             // The command that works on all clusters sets the meaning of an interruption.
             interruption: Interruption::default(),
             warnings: self.warnings.clone(),
+            manager: Arc::clone(&self.manager),
         }
     }
 
@@ -235,18 +247,28 @@ impl Session {
 
     /// Reads one cluster of the present namespace.
     pub(crate) async fn cluster(&self, name: &str) -> Result<Postgresql, Failure> {
+        self.cluster_if_there(name).await?.ok_or_else(|| self.missing(name))
+    }
+
+    /// Returns the failure about a cluster that is not there.
+    pub(crate) fn missing(&self, name: &str) -> Failure {
+        Failure::error(format!("postgresql {name} not found in namespace {}", self.namespace))
+            .hint_to("see what is there", self.suggest(&["status"]))
+    }
+
+    /// Reads one cluster of the present namespace. `None` where it is not there.
+    pub(crate) async fn cluster_if_there(&self, name: &str) -> Result<Option<Postgresql>, Failure> {
         let cluster = self.reader.cluster(&self.namespace, name).await;
         self.show_warnings();
-        cluster.map_err(|error| {
-            if error.is_not_found() && !is_unknown_kind(&error) {
-                return Failure::error(format!(
-                    "postgresql {name} not found in namespace {}",
-                    self.namespace
-                ))
-                .hint_to("see what is there", self.suggest(&["status"]));
-            }
-            unreadable(&error, &format!("read postgresql {}/{name}", self.namespace))
-        })
+        let error = match cluster {
+            Ok(cluster) => return Ok(Some(cluster)),
+            Err(error) => error,
+        };
+        if error.is_not_found() && !is_unknown_kind(&error) {
+            return Ok(None);
+        }
+        let asked = format!("read postgresql {}/{name}", self.namespace);
+        Err(self.failure_of(&error, &asked).await)
     }
 
     /// Reads the clusters of the present namespace, or of all, with these labels.
@@ -258,10 +280,13 @@ impl Session {
         let namespace = (!everywhere).then_some(self.namespace.as_str());
         let clusters = self.reader.clusters(namespace, labels).await;
         self.show_warnings();
-        clusters.map_err(|error| {
-            let asked = format!("list postgresql clusters in {}", self.place(everywhere));
-            unreadable(&error, &asked)
-        })
+        match clusters {
+            Ok(clusters) => Ok(clusters),
+            Err(error) => {
+                let asked = format!("list postgresql clusters in {}", self.place(everywhere));
+                Err(self.failure_of(&error, &asked).await)
+            }
+        }
     }
 
     /// Returns the present namespace, or all, in words.

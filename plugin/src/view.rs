@@ -11,3 +11,4 @@ pub(crate) mod report;
 pub(crate) mod rules;
 pub(crate) mod status;
 pub(crate) mod verify;
+pub(crate) mod version;

@@ -253,7 +253,7 @@ impl Watch<'_> {
             }
             Err(error) => return Look::Blind(error.to_string()),
         };
-        if let Some(failure) = superseded(goal, &cluster) {
+        if let Some(failure) = superseded(goal, &cluster, &session.manager) {
             return Look::Ended(failure);
         }
         let change = Change::of_count(cluster, goal.count);

@@ -60,18 +60,13 @@ impl Tools {
     /// Fails when `$KUBEBUILDER_ASSETS` is incomplete, Go is missing, or a build fails. The error
     /// names a remedy.
     pub fn provision() -> Result<Self> {
-        let assets = env::var_os(ASSETS).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let [etcd, kube_apiserver, kube_controller_manager] = match &assets {
-            Some(assets) => prebuilt(assets)?,
+        let [etcd, kube_apiserver, kube_controller_manager] = match assets() {
+            Some(assets) => prebuilt(&assets)?,
             None => [
                 modules::ETCD.provision()?.program,
                 modules::KUBE_APISERVER.provision()?.program,
                 modules::KUBE_CONTROLLER_MANAGER.provision()?.program,
             ],
-        };
-        let kubectl = match assets.map(|assets| assets.join("kubectl")) {
-            Some(kubectl) if kubectl.is_file() => kubectl,
-            Some(_) | None => modules::KUBECTL.provision()?.program,
         };
         let Build { program: operator, manifests: operator_manifests } =
             modules::OPERATOR.provision()?;
@@ -80,13 +75,24 @@ impl Tools {
             etcd,
             kube_apiserver,
             kube_controller_manager,
-            kubectl,
+            kubectl: Self::kubectl()?,
             operator,
             operator_manifests,
             kwok,
             kwok_manifests,
             helm: Self::helm()?,
         })
+    }
+
+    /// Provisions only kubectl, for tests without a bed.
+    ///
+    /// # Errors
+    /// Fails like [`Tools::provision`].
+    pub fn kubectl() -> Result<PathBuf> {
+        match assets().map(|assets| assets.join("kubectl")) {
+            Some(kubectl) if kubectl.is_file() => Ok(kubectl),
+            Some(_) | None => Ok(modules::KUBECTL.provision()?.program),
+        }
     }
 
     /// Provisions only Helm, for tests without a bed.
@@ -96,6 +102,11 @@ impl Tools {
     pub fn helm() -> Result<PathBuf> {
         Ok(modules::HELM.provision()?.program)
     }
+}
+
+/// Returns the directory that `$KUBEBUILDER_ASSETS` names.
+fn assets() -> Option<PathBuf> {
+    env::var_os(ASSETS).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 /// Returns the control plane of `$KUBEBUILDER_ASSETS`.

@@ -87,6 +87,8 @@ impl ReadError {
 /// answers with plain text, and kube sets its own reason (`handle_api_errors`, kube-client).
 const NOT_FOUND: u16 = 404;
 const FORBIDDEN: u16 = 403;
+/// The word for a missing permission in a reason.
+const FORBIDDEN_WORD: &str = "forbidden";
 
 /// The number of objects in one page.
 const PAGE: u32 = 250;
@@ -282,7 +284,7 @@ impl Objects {
         match self.one_page(namespace, selector).await? {
             OnePage::All(objects) => Ok(objects),
             OnePage::More => Err(format!("{}: more than {PAGE} match {selector}", asked())),
-            OnePage::Refused => Err(format!("{}: forbidden", asked())),
+            OnePage::Refused => Err(forbidden("list", &K::plural(&()), Some(namespace))),
         }
     }
 
@@ -444,16 +446,20 @@ fn matching(kind: &Kind, selector: Option<&str>) -> Built {
 }
 
 fn attempt(verb: &str, kind: &Kind, name: Option<&str>) -> String {
-    let mut asked = format!("{verb} {}", kind.resource);
-    if let Some(name) = name {
-        asked.push(' ');
-        asked.push_str(name);
-    }
-    if let Some(namespace) = &kind.namespace {
-        asked.push_str(" in ");
-        asked.push_str(namespace);
-    }
-    asked
+    asked(verb, &kind.resource, name, kind.namespace.as_deref())
+}
+
+fn asked(verb: &str, resource: &str, name: Option<&str>, namespace: Option<&str>) -> String {
+    let name = name.map(|name| format!(" {name}")).unwrap_or_default();
+    let place = namespace.map(|namespace| format!(" in {namespace}")).unwrap_or_default();
+    format!("{verb} {resource}{name}{place}")
+}
+
+/// Returns the reason of facts that could not be read because this permission is missing.
+///
+/// A table of permissions yields the missing one by this text, so that no text is taken apart.
+pub fn forbidden(verb: &str, resource: &str, namespace: Option<&str>) -> String {
+    format!("{}: {}", asked(verb, resource, None, namespace), FORBIDDEN_WORD)
 }
 
 /// Returns a reason such as `get statefulsets in db: forbidden`.
@@ -474,7 +480,7 @@ fn reason(verb: &str, kind: &Kind, error: &ReadError) -> String {
 fn words(error: &kube::Error) -> String {
     let kube::Error::Api(status) = error else { return innermost(error).to_string() };
     match status.code {
-        FORBIDDEN => "forbidden".to_owned(),
+        FORBIDDEN => FORBIDDEN_WORD.to_owned(),
         NOT_FOUND => "not found".to_owned(),
         401 => "unauthorized".to_owned(),
         code => format!("{code} {}", status.message).trim().to_owned(),

@@ -191,6 +191,36 @@ impl Facts {
         facts
     }
 
+    /// Returns the reason for which one part could not be read. The policies and the answers of
+    /// members have reasons of their own.
+    pub(super) fn why_unread(&self, read: Read) -> Option<&str> {
+        let room = &self.capacity;
+        match read {
+            Read::Policies | Read::Answers => None,
+            Read::Operator => {
+                let before = || self.operator_before.as_deref()?.unreadable();
+                self.operator.unreadable().or_else(before)
+            }
+            Read::StatefulSet => self.stateful_set.unreadable(),
+            Read::Pods => self.members.unreadable(),
+            Read::Leader => self.leader.unreadable(),
+            Read::Configuration => self.configuration.unreadable(),
+            Read::Failover => self.failover.unreadable(),
+            Read::Sync => self.sync.unreadable(),
+            Read::Claims => self.claims.unreadable(),
+            Read::LastLeader => self.last_leader.unreadable(),
+            Read::Initialize => {
+                self.initialize.unreadable().or_else(|| self.elsewhere.unreadable())
+            }
+            Read::Template => room.template.unreadable(),
+            Read::Quotas => room.quotas.as_ref()?.unreadable(),
+            Read::LimitRanges => room.limit_ranges.as_ref()?.unreadable(),
+            Read::Nodes => room.nodes.as_ref()?.unreadable(),
+            Read::DisruptionBudgets => room.disruption_budgets.as_ref()?.unreadable(),
+            Read::Backup => room.backup.as_ref()?.unreadable(),
+        }
+    }
+
     /// Makes one part unreadable because of `why`. A part that was not requested stays so.
     fn hide(&mut self, read: Read, why: &str) {
         fn unread<T>(why: &str) -> Seen<T> {

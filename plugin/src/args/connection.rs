@@ -81,6 +81,57 @@ pub(crate) struct ConnectionFlags {
     #[arg(long, global = true, value_name = "DURATION", hide_short_help = true,
         value_parser = request_timeout)]
     pub(crate) request_timeout: Option<Duration>,
+    /// Show each request on stderr, from 6 on.
+    #[arg(
+        short = 'v',
+        long = "v",
+        global = true,
+        value_name = "LEVEL",
+        hide_short_help = true,
+        default_value_t,
+        hide_default_value = true
+    )]
+    pub(crate) verbosity: u8,
+    /// End with 1 where the API server sent a warning.
+    #[arg(long, global = true, hide_short_help = true)]
+    pub(crate) warnings_as_errors: bool,
+    /// Name of the writer of the count in managedFields.
+    #[arg(long, global = true, value_name = "NAME", hide_short_help = true,
+        value_parser = manager)]
+    pub(crate) field_manager: Option<String>,
+    #[command(flatten)]
+    pub(crate) without_effect: WithoutEffect,
+}
+
+/// Flags of kubectl that change nothing here, and are taken so that a line for kubectl works.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(crate) struct WithoutEffect {
+    /// Directory of kubectl's cache. Nothing is cached here.
+    #[arg(long, global = true, value_name = "DIRECTORY", hide = true)]
+    cache_dir: Option<PathBuf>,
+    /// Answers are never compressed here.
+    #[arg(long, global = true, value_name = "BOOL", hide = true, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true")]
+    disable_compression: Option<bool>,
+    /// The version of the API server does not matter here.
+    #[arg(long, global = true, value_name = "BOOL", hide = true, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true")]
+    match_server_version: Option<bool>,
+    /// The file with kubectl's own preferences.
+    #[arg(long, global = true, value_name = "FILE", hide = true)]
+    kuberc: Option<PathBuf>,
+    /// The interval between two writes of kubectl's log.
+    #[arg(long, global = true, value_name = "DURATION", hide = true)]
+    log_flush_frequency: Option<String>,
+    /// The profile that kubectl records of itself.
+    #[arg(long, global = true, value_name = "NAME", hide = true)]
+    profile: Option<String>,
+    /// The file of that profile.
+    #[arg(long, global = true, value_name = "FILE", hide = true)]
+    profile_output: Option<PathBuf>,
+    /// The verbosity of kubectl's source files.
+    #[arg(long, global = true, value_name = "PATTERNS", hide = true)]
+    vmodule: Option<String>,
 }
 
 impl From<ConnectionFlags> for Flags {
@@ -104,6 +155,11 @@ impl From<ConnectionFlags> for Flags {
             tls_server_name,
             insecure_skip_tls_verify,
             request_timeout,
+            verbosity,
+            // Of the command, and not of the connection.
+            warnings_as_errors: _,
+            field_manager: _,
+            without_effect: _,
         } = flags;
         Self {
             namespace,
@@ -123,7 +179,22 @@ impl From<ConnectionFlags> for Flags {
             tls_server_name,
             insecure_skip_tls_verify,
             request_timeout,
+            verbosity,
         }
+    }
+}
+
+/// The longest name of a field manager (`ValidateFieldManager`, apimachinery/pkg/apis/meta/v1/
+/// validation/validation.go).
+const MANAGER: usize = 128;
+
+fn manager(word: &str) -> Result<String, String> {
+    let printable = word.chars().all(|character| character == ' ' || character.is_ascii_graphic());
+    match word {
+        "" => Err("it is empty".to_owned()),
+        word if word.len() > MANAGER => Err(format!("it is longer than {MANAGER} bytes")),
+        _ if !printable => Err("it holds more than printable characters".to_owned()),
+        word => Ok(word.to_owned()),
     }
 }
 
@@ -165,6 +236,33 @@ mod tests {
     #[test]
     fn a_bare_number_of_seconds_is_taken_as_kubectl_takes_it() {
         assert_eq!(request_timeout("5"), Ok(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn flags_of_kubectl_without_a_meaning_here_are_accepted() {
+        for flags in [
+            "--cache-dir=/tmp/x --disable-compression --match-server-version",
+            "--cache-dir /tmp/x --disable-compression=true --match-server-version=false",
+            "--kuberc=off --profile=none --profile-output=p --vmodule=a=1 --log-flush-frequency=5s",
+            "-v 6 --warnings-as-errors --field-manager=me",
+            "-v=6",
+            "-v6",
+            "--v=6",
+        ] {
+            for line in [
+                format!("kubectl-pgscale {flags} status"),
+                format!("kubectl-pgscale status {flags}"),
+            ] {
+                Cli::of(line.split_whitespace()).expect(&line);
+            }
+        }
+        let cli = Cli::of(["kubectl-pgscale", "status", "-v=8", "--field-manager", "me"]).unwrap();
+        assert_eq!(cli.connection.field_manager.as_deref(), Some("me"));
+        assert_eq!(Flags::from(cli.connection).verbosity, 8);
+        for word in ["", "a\tb", &"x".repeat(129)] {
+            let words = ["kubectl-pgscale", "status", "--field-manager", word];
+            assert_eq!(Cli::of(words).unwrap_err().exit_code(), 2, "{word:?}");
+        }
     }
 
     fn repeated(words: &[&str]) -> String {

@@ -3,7 +3,7 @@
 use clap::Args;
 
 /// NAME: the cluster.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Target {
     /// The cluster: NAME, pg/NAME or postgresql/NAME.
     #[arg(value_name = "NAME", value_parser = cluster_name)]

@@ -15,16 +15,21 @@ const TEMPLATE: &str =
     "{about-with-newline}\n{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}";
 
 /// Flags that only `help VERB` lists.
-const RARE: [&str; 11] = [
+const RARE: [&str; 16] = [
     "at",
     "confirm",
     "current",
+    "current_replicas",
     "expect_plan",
     "facts",
+    "ignore_not_found",
     "max_parallel",
+    "no_headers",
     "operator_config",
     "patch",
     "report",
+    "show_labels",
+    "sort_by",
     "stop_on_error",
     "wait",
 ];

@@ -116,7 +116,8 @@ fn page(line: &str) -> String {
 /// The flags that every verb takes.
 fn everywhere() -> Vec<String> {
     let program = Cli::command();
-    let all = program.get_arguments().filter(|arg| arg.is_global_set());
+    // Those that change nothing here are taken, and not shown.
+    let all = program.get_arguments().filter(|arg| arg.is_global_set() && !arg.is_hide_set());
     all.map(|arg| format!("--{}", arg.get_long().unwrap())).collect()
 }
 
@@ -311,32 +312,37 @@ fn help_of_the_verbs_that_look() {
     Show what a change would do and what every rule says about it
 
     Examples:
-      kubectl pgscale plan acid-a --to 2
+      kubectl pgscale plan acid-a 2
+      kubectl pgscale plan acid-a --to 2 --exit-code
       kubectl pgscale plan acid-a --to 5 -o wide
       kubectl pgscale plan acid-a --to 2 -o json | jq '.findings[].rule'
       kubectl pgscale help plan          all flags and permissions
       kubectl pgscale options            flags that every verb takes
 
-    Usage: kubectl pgscale plan [OPTIONS] --to <N> <NAME>
+    Usage: kubectl pgscale plan [OPTIONS] <NAME> [N]
 
     Options:
-          --to <N>           Number of instances to plan for
+          --to <N>           The same
+          --exit-code        End with 8 if something would change
       -o, --output <FORMAT>  Output: text, wide, json, yaml, name
       -h, --help             Print this help
     ");
     insta::assert_snapshot!(help("wait"), @"
-    Wait until a cluster has converged on the count it asks for
+    Wait until clusters have converged on the counts they ask for
 
     Examples:
       kubectl pgscale wait acid-a
-      kubectl pgscale wait acid-a --timeout 3h
+      kubectl pgscale wait acid-a acid-b --timeout 3h
+      kubectl pgscale wait -l env=staging -A
       kubectl pgscale wait acid-a --timeout 0      look once
       kubectl pgscale help wait          all flags and permissions
       kubectl pgscale options            flags that every verb takes
 
-    Usage: kubectl pgscale wait [OPTIONS] <NAME>
+    Usage: kubectl pgscale wait [OPTIONS] [NAME]...
 
     Options:
+      -l, --selector <LABELS>   All clusters with these labels
+      -A, --all-namespaces      Clusters of all namespaces
           --timeout <DURATION>  Time to wait, such as 5s, 2m or 3h
       -o, --output <FORMAT>     Output: text, wide, json, yaml, name
       -h, --help                Print this help
@@ -357,10 +363,11 @@ fn help_of_the_verbs_that_look() {
       -h, --help             Print this help
     ");
     insta::assert_snapshot!(help("version"), @"
-    Print the version
+    Print the versions of everything that takes part, and what does not fit together
 
     Examples:
       kubectl pgscale version
+      kubectl pgscale version --client
       kubectl pgscale version -o json
       kubectl pgscale help version       all flags and permissions
       kubectl pgscale options            flags that every verb takes
@@ -368,6 +375,7 @@ fn help_of_the_verbs_that_look() {
     Usage: kubectl pgscale version [OPTIONS]
 
     Options:
+          --client[=<BOOL>]  Print this program's version, without a request
       -o, --output <FORMAT>  Output: text, wide, json, yaml, name
       -h, --help             Print this help
     ");
@@ -384,4 +392,48 @@ fn the_long_help_explains_and_names_the_permissions() {
     }
     let all = command.render_long_help().to_string();
     assert!(all.contains("130  interrupted"), "{all}");
+}
+
+#[test]
+fn words_of_kubectl_mean_the_harmless_verb_or_the_same_change() {
+    for word in ["get", "list", "ls", "describe"] {
+        let cli = parse(&format!("kubectl-pgscale {word} acid-a")).unwrap();
+        assert!(matches!(cli.verb, Verb::Status(_)), "{word}");
+    }
+    for line in [
+        "scale acid-a --replicas 3",
+        "scale acid-a --replicas=3 --current-replicas=2",
+        "scale postgresql/acid-a --replicas=3 --current-replicas=-1",
+        "set acid-a 3 --current-replicas 2",
+        "scale -l a=b --replicas 3",
+    ] {
+        let cli = parse(&format!("kubectl-pgscale {line}")).expect(line);
+        assert!(matches!(cli.verb, Verb::Set(_)), "{line}");
+    }
+    for line in [
+        "scale acid-a",
+        "scale acid-a --replicas=-1",
+        "scale acid-a --replicas 1 --current-replicas=-2",
+        "plan acid-a",
+        "plan acid-a 3 --to 3",
+        "plan acid-a x",
+    ] {
+        assert_eq!(parse(&format!("kubectl-pgscale {line}")).unwrap_err().exit_code(), 2, "{line}");
+    }
+    for line in ["plan acid-a 3", "plan acid-a --to 3", "plan acid-a 3 --exit-code"] {
+        parse(&format!("kubectl-pgscale {line}")).expect(line);
+    }
+}
+
+#[test]
+fn verbs_that_only_look_take_several_names_or_labels() {
+    for verb in ["wait", "verify", "history"] {
+        for which in ["acid-a", "acid-a pg/acid-b", "-l a=b", "-A", "-A -l a=b"] {
+            parse(&format!("kubectl-pgscale {verb} {which}")).expect(which);
+        }
+        for which in ["", "acid-a -A", "acid-a -l a=b"] {
+            let error = parse(&format!("kubectl-pgscale {verb} {which}")).expect_err(which);
+            assert_eq!(error.exit_code(), 2, "{verb} {which}");
+        }
+    }
 }

@@ -18,13 +18,14 @@ const VERBS: [(&str, &str); 3] = [
 
 /// The verbs that only look. A wrong word never suggests another one: a slip of the hand must not
 /// become a change.
-const HARMLESS: [&str; 12] = [
+const HARMLESS: [&str; 13] = [
     "completion",
     "doctor",
     "history",
     "lint",
     "plan",
     "policy",
+    "rbac",
     "rules",
     "snapshot",
     "status",

@@ -6,6 +6,11 @@ use clap_complete::env::Shells;
 use crate::error::Failure;
 use crate::terminal::Output;
 
+mod install;
+
+/// The name of the executable that kubectl runs for completions.
+pub(crate) const FOR_KUBECTL: &str = "kubectl_complete-pgscale";
+
 /// The program's own name, by which shells choose the completion.
 pub(crate) const PROGRAM: &str = "kubectl-pgscale";
 
@@ -13,24 +18,25 @@ pub(crate) const PROGRAM: &str = "kubectl-pgscale";
 /// possible words.
 pub(crate) const VARIABLE: &str = "KUBECTL_PGSCALE_COMPLETE";
 
-/// Print the script that makes a shell complete `kubectl-pgscale`.
+/// Make a shell complete our command line.
 ///
 /// `kubectl pgscale` is completed by kubectl's own completion: it asks an executable
 /// `kubectl_complete-pgscale` in PATH, which is this very program under another name (kubectl 1.26
-/// and later).
+/// and later). `completion install` puts that name beside this program. For a shell, the script that
+/// makes it complete `kubectl-pgscale` is printed.
 ///
 /// Clusters, namespaces, contexts, members and counts are looked up when they are asked for; the
 /// script belongs to the version that printed it, so let the shell ask for it at each start.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
-  ln -s \"$(command -v kubectl-pgscale)\" ~/bin/kubectl_complete-pgscale
+  kubectl pgscale completion install
   source <(kubectl-pgscale completion bash)   # ~/.bashrc
   source <(kubectl-pgscale completion zsh)    # ~/.zshrc
   kubectl-pgscale completion fish | source
   kubectl-pgscale completion powershell | Out-String | Invoke-Expression")]
 pub(crate) struct Args {
-    /// The shell.
+    /// The shell, or install.
     #[arg(value_name = "SHELL", value_enum)]
     shell: Shell,
 }
@@ -42,6 +48,8 @@ pub(crate) enum Shell {
     Bash,
     /// The friendly interactive shell.
     Fish,
+    /// No shell: let kubectl's own completion ask this program.
+    Install,
     /// Microsoft's shell, on any system.
     Powershell,
     /// The Z shell.
@@ -53,6 +61,7 @@ pub(crate) fn run(args: &Args, out: &Output) -> Result<(), Failure> {
     let shell = match args.shell {
         Shell::Bash => "bash",
         Shell::Fish => "fish",
+        Shell::Install => return install::run(out),
         Shell::Powershell => "powershell",
         Shell::Zsh => "zsh",
     };

@@ -1,7 +1,8 @@
 //! `history`: the recorded changes, with their writers and their reasons.
 
-use crate::args::{Shape, Target};
-use crate::document::ScaleHistory;
+use super::each::{Place, Places, places, together};
+use crate::args::{Shape, Which};
+use crate::document::{ScaleHistory, ScaleHistoryList};
 use crate::error::Failure;
 use crate::history::{Entry, read};
 use crate::session::Session;
@@ -17,34 +18,88 @@ use crate::view::history::render;
 #[command(after_help = "\
 Examples:
   kubectl pgscale history acid-a
+  kubectl pgscale history acid-a acid-b
+  kubectl pgscale history -l env=staging -A
   kubectl pgscale history acid-a -o json | jq '.items[].result'")]
 pub(crate) struct Args {
     #[command(flatten)]
-    target: Target,
+    which: Which,
     #[command(flatten)]
     shape: Shape,
 }
 
-/// Prints the recorded changes of a cluster.
+/// Prints the recorded changes of the clusters.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
-    let cluster = session.cluster(&args.target.name).await?;
+    let all = match places(session, &args.which).await? {
+        Places::One(name) => {
+            let cluster = recorded(session, &name).await?;
+            return show(session, &cluster, args.shape.output, false);
+        }
+        Places::Several(all) => all,
+    };
+    let mut found = Vec::new();
+    let mut ended: Vec<(&Place, Option<Failure>)> = Vec::new();
+    for place in &all {
+        match recorded(&place.session, &place.name).await {
+            Ok(cluster) => {
+                ended.push((place, None));
+                found.push(cluster);
+            }
+            Err(failure) => ended.push((place, Some(failure))),
+        }
+    }
+    match args.shape.output {
+        format @ (Format::Json | Format::Yaml) => {
+            let histories =
+                found.iter().map(|it| ScaleHistory::of(&it.items).about(&it.namespace, &it.name));
+            session.out.document(format, &ScaleHistoryList::of(histories.collect()))?;
+        }
+        format @ (Format::Name | Format::Text | Format::Wide) => {
+            for cluster in &found {
+                show(session, cluster, format, true)?;
+            }
+        }
+    }
+    together(&ended, "could not be read")
+}
+
+/// The recorded changes of one cluster, newest first.
+struct Recorded {
+    namespace: String,
+    name: String,
+    items: Vec<Entry>,
+}
+
+async fn recorded(session: &Session, name: &str) -> Result<Recorded, Failure> {
+    let cluster = session.cluster(name).await?;
     let mut items = entries(session, &cluster.name, &cluster.uid).await?;
     items.reverse();
-    match args.shape.output {
-        Format::Name => session.out.data(&super::scale::resource(&cluster.name)),
+    Ok(Recorded { namespace: cluster.namespace, name: cluster.name, items })
+}
+
+/// Prints the changes of one cluster, under its name where it is one of several.
+fn show(
+    session: &Session,
+    cluster: &Recorded,
+    format: Format,
+    of_several: bool,
+) -> Result<(), Failure> {
+    let Recorded { namespace, name, items } = cluster;
+    match format {
+        Format::Name => session.out.data(&super::scale::resource(name)),
         format @ (Format::Json | Format::Yaml) => {
-            session.out.document(format, &ScaleHistory::of(&items))
+            session.out.document(format, &ScaleHistory::of(items))
         }
         Format::Text | Format::Wide if items.is_empty() => {
-            session.out.note(&format!(
-                "No changes of postgresql {}/{} are recorded.",
-                cluster.namespace, cluster.name
-            ));
+            session.out.note(&format!("No changes of postgresql {namespace}/{name} are recorded."));
             Ok(())
         }
         format @ (Format::Text | Format::Wide) => {
             let wide = format == Format::Wide;
-            session.out.data(&render(&items, wide, session.now(), session.out.width))
+            if of_several {
+                session.out.data(&format!("postgresql {namespace}/{name}"))?;
+            }
+            session.out.data(&render(items, wide, session.now(), session.out.width))
         }
     }
 }

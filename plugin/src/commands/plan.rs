@@ -22,15 +22,25 @@ use crate::view::plan::render_for_all;
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
-  kubectl pgscale plan acid-a --to 2
+  kubectl pgscale plan acid-a 2
+  kubectl pgscale plan acid-a --to 2 --exit-code
   kubectl pgscale plan acid-a --to 5 -o wide
   kubectl pgscale plan acid-a --to 2 -o json | jq '.findings[].rule'")]
 pub(crate) struct Args {
     #[command(flatten)]
     target: Target,
     /// Number of instances to plan for.
+    #[arg(value_name = "N", value_parser = count, allow_negative_numbers = true,
+        required_unless_present = "count_by_flag", conflicts_with = "count_by_flag")]
+    count: Option<i64>,
+    /// The same.
     #[arg(long = "to", value_name = "N", value_parser = count, allow_negative_numbers = true)]
-    count: i64,
+    count_by_flag: Option<i64>,
+    /// End with 8 if something would change.
+    ///
+    /// The code 0 then means that the count is asked for already. Refusals keep their codes.
+    #[arg(long)]
+    exit_code: bool,
     #[command(flatten)]
     shape: Shape,
 }
@@ -38,7 +48,9 @@ pub(crate) struct Args {
 /// Prints the plan, and ends as the rules say.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let cluster = session.cluster(&args.target.name).await?;
-    let change = Change::of_count(cluster, args.count);
+    // Clap makes sure that exactly one is there.
+    let count = args.count.or(args.count_by_flag).unwrap_or_default();
+    let change = Change::of_count(cluster, count);
     let (facts, policies) = session.facts(change, AskWhom::All).await;
     session.show_warnings();
     let plan = Plan::of(&facts, &policies).reached_by(&session.reach);
@@ -68,6 +80,10 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
                 plan.cluster(),
                 plan.count
             ),
+        )),
+        Outcome::Ready if args.exit_code => Err(Failure::new(
+            Kind::Differs,
+            format!("postgresql {} would change to {}", plan.cluster(), plan.count),
         )),
         Outcome::Nothing | Outcome::Ready => Ok(()),
     }

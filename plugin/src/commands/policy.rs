@@ -65,7 +65,11 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         (written, policies)
     };
     session.show_warnings();
-    let effective = EffectivePolicy::of(namespace, args.name, &written, &policies, session.now());
+    let mut effective =
+        EffectivePolicy::of(namespace, args.name, &written, &policies, session.now());
+    if written.own.is_empty() && written.everywhere.is_empty() && written.unreadable.is_none() {
+        effective.installed = session.knows_own_kinds().await;
+    }
     match args.shape.output {
         Format::Name => {
             let names: Vec<_> = effective.policies.iter().map(|it| it.name.as_str()).collect();

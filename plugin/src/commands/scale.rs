@@ -25,7 +25,7 @@ mod count;
 mod job;
 
 use conclude::conclude_all;
-pub(super) use conclude::{conclude, show_notes};
+pub(super) use conclude::{conclude, show_notes, worst};
 pub(super) use count::CountRequest;
 use job::Job;
 
@@ -42,6 +42,8 @@ pub(super) struct ScaleRequest {
     pub(super) acting: Acting,
     /// The recorded change that it takes back.
     pub(super) undoes: Option<String>,
+    /// The count that must be declared before it, if any other one is a reason to stop.
+    pub(super) declared: Option<i64>,
 }
 
 impl ScaleRequest {

@@ -24,17 +24,33 @@ pub(crate) struct Args {
         required_unless_present = "count_of_each", conflicts_with = "count_of_each")]
     count: Option<i64>,
     /// The same, where several clusters are named by labels.
-    #[arg(long = "to", value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    #[arg(long = "to", alias = "replicas", value_name = "N", value_parser = count, allow_negative_numbers = true)]
     count_of_each: Option<i64>,
+    /// Change nothing unless this is the present count.
+    ///
+    /// The number that is asked for now, as in `kubectl scale`. -1 stands for any number.
+    #[arg(long, value_name = "N", value_parser = precondition, allow_negative_numbers = true)]
+    current_replicas: Option<i64>,
     #[command(flatten)]
     acting: Acting,
 }
 
+/// Reads the number that must be asked for now. -1 stands for any number, as in kubectl.
+fn precondition(word: &str) -> Result<i64, String> {
+    if word == "-1" { Ok(-1) } else { count(word) }
+}
+
 /// Carries out the change to the count that `args` ask for.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
-    let Args { targets, count, count_of_each, acting } = args;
+    let Args { targets, count, count_of_each, current_replicas, acting } = args;
     // Clap makes sure that exactly one is there.
     let count = count.or(count_of_each).map_or(CountRequest::By(0), CountRequest::Exactly);
-    let request = ScaleRequest { count, targets, acting, undoes: None };
+    let request = ScaleRequest {
+        count,
+        targets,
+        acting,
+        undoes: None,
+        declared: current_replicas.filter(|number| *number >= 0),
+    };
     Box::pin(scale::run(session, &request)).await
 }

@@ -6,7 +6,7 @@ use pgscale_guard::read::AskWhom;
 use pgscale_guard::remedy::Remedy;
 use pgscale_guard::{Assessed, Change, Seen};
 
-use crate::args::{Shape, cluster_name};
+use crate::args::{Listing, Shape, cluster_name};
 use crate::diagnosis::{self, Clues};
 use crate::document::{ScaleStatus, ScaleStatusList};
 use crate::error::Failure;
@@ -15,9 +15,10 @@ use crate::services::{self, Services};
 use crate::session::Session;
 use crate::status::{Detail, Status, Vitals, worst_first};
 use crate::terminal::Format;
-use crate::view::status::{detail, list};
+use crate::view::status::detail;
 use crate::watch::{Goal, Lack, Snapshot, lacks};
 
+mod listing;
 mod watch;
 
 /// The number of clusters of a list that are read at a time.
@@ -44,6 +45,9 @@ pub(crate) struct Args {
     /// The cluster: NAME, pg/NAME or postgresql/NAME; all of the namespace when unset.
     #[arg(value_name = "NAME", value_parser = cluster_name)]
     name: Option<String>,
+    /// More clusters, for a list of those that are named.
+    #[arg(value_name = "NAMES", value_parser = cluster_name, requires = "name", hide = true)]
+    others: Vec<String>,
     /// All namespaces.
     #[arg(short = 'A', long, conflicts_with = "name")]
     all_namespaces: bool,
@@ -63,17 +67,27 @@ pub(crate) struct Args {
     /// A terminal is not redrawn then. Documents carry the time anyway.
     #[arg(long, requires = "watch")]
     timestamps: bool,
+    /// Every cluster that was named is missing.
+    #[arg(skip)]
+    none: bool,
+    #[command(flatten)]
+    listing: Listing,
     #[command(flatten)]
     shape: Shape,
 }
 
 /// Prints the state of one cluster, or of all clusters.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
+    let (args, missing) = listing::known(session, args).await?;
+    if args.lists_none() {
+        return listing::ended(session, &missing);
+    }
     if args.watch {
         return watch::run(session, &args).await;
     }
     let all = gather(session, &args).await?;
-    show(session, &args, &all)
+    show(session, &args, &all)?;
+    listing::ended(session, &missing)
 }
 
 /// Reads the cluster, or all of them, the worst first.
@@ -89,13 +103,14 @@ async fn gather(session: &Session, args: &Args) -> Result<Vec<Status>, Failure> 
         }
         return Ok(vec![status]);
     }
-    let clusters = session.clusters_of(args.all_namespaces, args.selector.as_deref()).await?;
+    let clusters = args.clusters(session).await?;
     let mut all: Vec<Status> = stream::iter(clusters)
         .map(|cluster| look(session, cluster, AskWhom::AsNeeded, Events::Left, args.watch))
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;
     worst_first(&mut all);
+    args.sort(&mut all)?;
     Ok(all)
 }
 
@@ -130,7 +145,7 @@ fn text(args: &Args, all: &[Status], width: Option<usize>) -> String {
     let wide = args.shape.output == Format::Wide;
     match (&args.name, all) {
         (Some(_), [status]) => detail(status, args.why, wide, width),
-        (Some(_) | None, all) => list(all, args.all_namespaces, wide, width),
+        (Some(_) | None, all) => args.table(all, wide, width),
     }
 }
 

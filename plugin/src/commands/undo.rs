@@ -48,6 +48,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         targets: Targets::one(cluster.name),
         acting: args.acting,
         undoes: Some(last.id.clone()),
+        declared: None,
     };
     Box::pin(scale::run(session, &request)).await
 }

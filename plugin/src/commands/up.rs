@@ -42,6 +42,6 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         Some(count) => CountRequest::Towards(Direction::Up, count),
         None => CountRequest::By(by),
     };
-    let request = ScaleRequest { count, targets, acting, undoes: None };
+    let request = ScaleRequest { count, targets, acting, undoes: None, declared: None };
     Box::pin(scale::run(session, &request)).await
 }

@@ -3,10 +3,12 @@
 use pgscale_guard::duration::exact;
 use pgscale_guard::read::AskWhom;
 use pgscale_guard::{Assessed, Change, Facts};
+use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::args::{Shape, Target, timeout};
-use crate::document::ScaleVerification;
+use super::each::{Place, Places, places, together};
+use crate::args::{Shape, Target, Which, timeout};
+use crate::document::{ScaleVerification, ScaleVerificationList};
 use crate::error::{Failure, Kind};
 use crate::exec::ExecError;
 use crate::services;
@@ -33,10 +35,14 @@ use crate::watch::{Goal, Snapshot, lacks};
 #[command(after_help = "\
 Examples:
   kubectl pgscale verify acid-a
+  kubectl pgscale verify -l env=production -A
   kubectl pgscale verify acid-a --sql=false         without SQL
   kubectl pgscale verify acid-a --canary -o json")]
 pub(crate) struct Args {
     #[command(flatten)]
+    which: Which,
+    /// The one of them that is verified now.
+    #[arg(skip)]
     target: Target,
     /// Ask in SQL; by default where you may exec.
     #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1,
@@ -60,9 +66,32 @@ pub(crate) struct Args {
 /// The number of looks at a cluster where every look finds something else.
 const LOOKS: usize = 3;
 
-/// Verifies the cluster and prints the findings.
+/// Verifies the clusters, one after the other, and prints the findings.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     session.interruption.means("interrupted; verifying changes nothing");
+    let this = |name: &str| Args { target: Target { name: name.to_owned() }, ..args.clone() };
+    let all = match places(session, &args.which).await? {
+        Places::One(name) => return Box::pin(verify(session, this(&name), None)).await,
+        Places::Several(all) => all,
+    };
+    let mut documents = Vec::new();
+    let mut ended: Vec<(&Place, Option<Failure>)> = Vec::new();
+    for place in &all {
+        let found = verify(&place.session, this(&place.name), Some(&mut documents));
+        ended.push((place, Box::pin(found).await.err()));
+    }
+    if let format @ (Format::Json | Format::Yaml) = args.shape.output {
+        session.out.document(format, &ScaleVerificationList::of(documents))?;
+    }
+    together(&ended, "are not known to be what they should be")
+}
+
+/// Verifies one cluster and prints the findings. A document of one of several goes to `documents`.
+async fn verify(
+    session: &Session,
+    args: Args,
+    documents: Option<&mut Vec<Value>>,
+) -> Result<(), Failure> {
     let (mut facts, mut found) = look_until_sure(session, &args).await?;
     if args.canary {
         let mut canary = send(session, &facts, &args).await?;
@@ -80,7 +109,11 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
             session.out.data(&render(&facts, &found, session.out.width))?;
         }
         format @ (Format::Json | Format::Yaml) => {
-            session.out.document(format, &ScaleVerification::of(&facts, &found))?;
+            let document = ScaleVerification::of(&facts, &found);
+            match documents {
+                None => session.out.document(format, &document)?,
+                Some(all) => all.extend(serde_json::to_value(&document).ok()),
+            }
         }
     }
     outcome(&facts.change.cluster(), &found)

@@ -52,7 +52,7 @@ impl Word {
     /// Returns the kind of the argument with this id of this verb. Verbs share most.
     pub(super) fn of(verb: &str, id: &str) -> Option<Self> {
         match (verb, id) {
-            (_, "name") => Some(Self::Cluster),
+            (_, "name" | "others") => Some(Self::Cluster),
             ("", "namespace") => Some(Self::Namespace),
             ("", "context") => Some(Self::Context),
             ("", "cluster") => Some(Self::ClusterEntry),

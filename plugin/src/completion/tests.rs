@@ -48,9 +48,10 @@ fn verbs_flags_and_their_values_come_from_the_definition_of_the_command_line() {
     always  Colour, whatever the output is
     :36
     ");
-    insta::assert_snapshot!(answered(&world, &["completion", ""]), @r"
+    insta::assert_snapshot!(answered(&world, &["completion", ""]), @"
     bash  The Bourne-again shell
     fish  The friendly interactive shell
+    install  No shell: let kubectl's own completion ask this program
     powershell  Microsoft's shell, on any system
     zsh  The Z shell
     :36

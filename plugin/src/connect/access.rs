@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use kube::config::Kubeconfig;
+use kube::config::{AuthInfo, Cluster};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -22,23 +22,20 @@ const POD: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// The source of cluster and user.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
-    /// The merged files of the person, with absolute paths.
-    Kubeconfig(Box<Kubeconfig>),
+    /// The entries that the person's files and the flags lead to, with absolute paths.
+    Entries(Box<(Cluster, AuthInfo)>),
     /// The account of the pod that this program runs in.
     Pod,
-    /// `--server` alone.
-    Flags,
 }
 
 /// Returns a kubeconfig that leads to `server` as the same user as `flags` do.
 pub(crate) fn kubeconfig(source: &Source, flags: &Flags, server: &str) -> Value {
     let (mut cluster, mut user) = match source {
-        Source::Kubeconfig(kubeconfig) => chosen(kubeconfig, flags),
+        Source::Entries(entries) => (object(&entries.0), object(&entries.1)),
         Source::Pod => (
             object(&json!({"certificate-authority": format!("{POD}/ca.crt")})),
             object(&json!({"tokenFile": format!("{POD}/token")})),
         ),
-        Source::Flags => (Map::new(), Map::new()),
     };
     cluster.insert("server".to_owned(), json!(server.trim_end_matches('/')));
     of_cluster(&mut cluster, flags);
@@ -50,19 +47,6 @@ pub(crate) fn kubeconfig(source: &Source, flags: &Flags, server: &str) -> Value 
         "contexts": [{"name": CONTEXT, "context": {"cluster": CONTEXT, "user": CONTEXT}}],
         "current-context": CONTEXT,
     })
-}
-
-/// Returns the entries of cluster and user that the flags choose, as kube chooses them
-/// (`ConfigLoader::load`).
-fn chosen(kubeconfig: &Kubeconfig, flags: &Flags) -> (Map<String, Value>, Map<String, Value>) {
-    let name = flags.context.as_ref().or(kubeconfig.current_context.as_ref());
-    let context = kubeconfig.contexts.iter().find(|one| Some(&one.name) == name);
-    let context = context.and_then(|one| one.context.as_ref());
-    let cluster = flags.cluster.as_ref().or(context.map(|one| &one.cluster));
-    let user = flags.user.as_ref().or(context.and_then(|one| one.user.as_ref()));
-    let cluster = kubeconfig.clusters.iter().find(|one| Some(&one.name) == cluster);
-    let user = kubeconfig.auth_infos.iter().find(|one| Some(&one.name) == user);
-    (object(&cluster.map(|one| &one.cluster)), object(&user.map(|one| &one.auth_info)))
 }
 
 fn object(part: &impl Serialize) -> Map<String, Value> {
@@ -118,10 +102,14 @@ fn absolute(file: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use kube::config::Kubeconfig;
+
+    use super::super::choice;
     use super::*;
 
-    /// Returns the person's files: two clusters, two users, and a context of each.
-    fn files() -> Source {
+    /// Returns what flags choose of the person's files: two clusters, two users, and a context of
+    /// each.
+    fn files(flags: &Flags) -> Source {
         let text = "
             apiVersion: v1
             kind: Config
@@ -131,12 +119,14 @@ mod tests {
             - {name: red, cluster: {server: 'https://red:6443', proxy-url: 'http://proxy:3128'}}
             users:
             - {name: jane, user: {token: s3cret, as: ops, as-groups: [a]}}
-            - {name: joe, user: {exec: {apiVersion: v1, command: aws, args: [x]}}}
+            - {name: joe, user: {exec: {apiVersion: client.authentication.k8s.io/v1beta1, command: aws, args: [x]}}}
             contexts:
             - {name: blue, context: {cluster: blue, user: jane, namespace: db}}
             - {name: red, context: {cluster: red, user: joe}}
             ";
-        Source::Kubeconfig(Box::new(Kubeconfig::from_yaml(text).unwrap()))
+        let all = Kubeconfig::from_yaml(text).unwrap();
+        let chosen = choice::chosen(&all, flags).ok().flatten().unwrap();
+        Source::Entries(Box::new((chosen.cluster, chosen.user)))
     }
 
     /// Returns the only cluster and the only user of a kubeconfig, whose current context has both.
@@ -148,7 +138,7 @@ mod tests {
 
     #[test]
     fn another_program_gets_the_cluster_and_user_of_the_flags() {
-        let of = |flags: Flags, server: &str| parts(&kubeconfig(&files(), &flags, server));
+        let of = |flags: Flags, server: &str| parts(&kubeconfig(&files(&flags), &flags, server));
         let blue = of(Flags::default(), "https://blue:6443/");
         let cluster = json!({"server": "https://blue:6443", "certificate-authority-data": "QQ=="});
         assert_eq!(blue, (cluster, json!({"token": "s3cret", "as": "ops", "as-groups": ["a"]})));
@@ -181,7 +171,7 @@ mod tests {
             tls_server_name: Some("api".to_owned()),
             ..Flags::default()
         };
-        let (cluster, user) = parts(&kubeconfig(&files(), &flags, "https://10.0.0.1:6443/"));
+        let (cluster, user) = parts(&kubeconfig(&files(&flags), &flags, "https://10.0.0.1:6443/"));
         assert_eq!(user, json!({"token": "other", "as": "ops", "as-uid": "7", "as-groups": ["b"]}));
         assert_eq!(cluster["server"], "https://10.0.0.1:6443");
         assert_eq!(cluster["tls-server-name"], "api");
@@ -190,7 +180,7 @@ mod tests {
         assert!(Path::new(file).is_absolute() && file.ends_with("ca.pem"), "{file}");
 
         let insecure = Flags { insecure_skip_tls_verify: true, ..Flags::default() };
-        let (cluster, _) = parts(&kubeconfig(&files(), &insecure, "https://blue:6443/"));
+        let (cluster, _) = parts(&kubeconfig(&files(&insecure), &insecure, "https://blue:6443/"));
         assert_eq!(
             cluster,
             json!({"server": "https://blue:6443", "insecure-skip-tls-verify": true})
@@ -200,7 +190,7 @@ mod tests {
             client_key: Some("k.pem".into()),
             ..Flags::default()
         };
-        let (_, user) = parts(&kubeconfig(&files(), &shown, "https://blue:6443/"));
+        let (_, user) = parts(&kubeconfig(&files(&shown), &shown, "https://blue:6443/"));
         assert!(user["client-key"].as_str().unwrap().ends_with("k.pem"), "{user:#}");
     }
 
@@ -210,7 +200,10 @@ mod tests {
         let (cluster, user) = parts(&made);
         assert_eq!(cluster["certificate-authority"], format!("{POD}/ca.crt"));
         assert_eq!(user, json!({"tokenFile": format!("{POD}/token")}));
-        let alone = kubeconfig(&Source::Flags, &Flags::default(), "http://localhost:8080/");
+        let flags = Flags { server: Some("http://localhost:8080".to_owned()), ..Flags::default() };
+        let chosen = choice::chosen(&Kubeconfig::default(), &flags).ok().flatten().unwrap();
+        let source = Source::Entries(Box::new((chosen.cluster, chosen.user)));
+        let alone = kubeconfig(&source, &flags, "http://localhost:8080/");
         assert_eq!(parts(&alone), (json!({"server": "http://localhost:8080"}), json!({})));
     }
 }

@@ -49,6 +49,8 @@ pub(crate) struct Flags {
     pub(crate) insecure_skip_tls_verify: bool,
     /// The time limit of one request. Zero for no limit.
     pub(crate) request_timeout: Option<Duration>,
+    /// How much is shown of the requests: from 6 on, each one.
+    pub(crate) verbosity: u8,
 }
 
 /// A Deployment that a person names.
@@ -84,6 +86,7 @@ impl Flags {
             tls_server_name,
             insecure_skip_tls_verify,
             request_timeout,
+            verbosity: _,
         } = self;
         let file = |path: &PathBuf| path.to_string_lossy().into_owned();
         let mut named = vec![

@@ -36,7 +36,9 @@ fn of_files(files: &[PathBuf]) -> Result<Kubeconfig, KubeconfigError> {
     let mut missing = None;
     for file in files {
         match Kubeconfig::read_from(file) {
-            Ok(next) => {
+            Ok(mut next) => {
+                // `kubectl config` writes an empty name for none.
+                next.current_context = next.current_context.filter(|name| !name.is_empty());
                 merged = Some(match merged {
                     Some(before) => before.merge(next)?,
                     None => next,

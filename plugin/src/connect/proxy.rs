@@ -7,12 +7,10 @@
 use std::net::IpAddr;
 
 use http::Uri;
-use hyper_util::client::proxy::matcher::Matcher;
+use ipnet::IpNet;
+use percent_encoding::percent_decode_str;
 
 use crate::error::Failure;
-
-/// `*` as hyper-util's matcher reads it: there it covers names only.
-const EVERY_SERVER: &str = "*,0.0.0.0/0,::/0";
 
 /// Returns the proxy that the environment names for `server`. `None` where the server is reached
 /// directly.
@@ -36,12 +34,15 @@ pub(crate) fn of_environment(
     };
     let Some((name, value)) = first(names) else { return Ok(None) };
     let list = first(["NO_PROXY", "no_proxy"]).map_or(String::new(), |(_, list)| list);
-    // The matcher only decides: the URL that it returns has lost its user and password.
-    let matcher = Matcher::builder().all("http://proxy").no(relevant(&list, server)).build();
-    if is_local(server) || matcher.intercept(server).is_none() {
+    if is_local(server) || is_exempt(&list, server) {
         return Ok(None);
     }
     let url = spelled(&value);
+    // Go takes every scheme that it does not know for HTTP here.
+    let url = match url.split_once("://") {
+        Some(("http" | "https" | "socks5", _)) | None => url,
+        Some((_, rest)) => format!("http://{rest}"),
+    };
     // The value is not shown: it may hold a password.
     url.parse().map(Some).map_err(|error| {
         Failure::error(format!("${name} is not the URL of a proxy: {error}"))
@@ -60,37 +61,76 @@ pub(super) fn spelled(url: &str) -> String {
     }
 }
 
+/// A user of a proxy.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Login {
+    pub(super) user: String,
+    pub(super) password: String,
+}
+
+impl Login {
+    /// Returns the value of the header `Proxy-Authorization`.
+    pub(super) fn basic(&self) -> String {
+        format!("Basic {}", super::base64(format!("{}:{}", self.user, self.password).as_bytes()))
+    }
+}
+
+/// Returns the user in the URL of a proxy, if there is one.
+pub(super) fn login(url: &Uri) -> Option<Login> {
+    let (login, _) = url.authority()?.as_str().rsplit_once('@')?;
+    let (user, password) = login.split_once(':').unwrap_or((login, ""));
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    Some(Login { user: decoded(user), password: decoded(password) })
+}
+
 /// Returns whether the server runs on this machine. Go never sends such requests through a proxy.
 fn is_local(server: &Uri) -> bool {
     let host = bare(server.host().unwrap_or_default());
     host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
-/// Returns the entries of `NO_PROXY` that bear on `server`, as hyper-util's matcher reads them.
-///
-/// The matcher follows curl. For Go, an entry may name a port, `*` covers addresses as well,
-/// `*.example.com` means `.example.com`, and neither covers `example.com` itself.
-fn relevant(list: &str, server: &Uri) -> String {
-    let host = server.host().unwrap_or_default();
+/// Returns whether an entry of `NO_PROXY` exempts `server` (`config.init`, `ipMatch`, `cidrMatch` and
+/// `domainMatch` of `golang.org/x/net/http/httpproxy`).
+fn is_exempt(list: &str, server: &Uri) -> bool {
+    let host = bare(server.host().unwrap_or_default()).to_ascii_lowercase();
+    let address = host.parse::<IpAddr>().ok().map(|address| address.to_canonical());
     let default = if server.scheme_str() == Some("http") { 80 } else { 443 };
     let port = server.port_u16().unwrap_or(default).to_string();
-    let entries = list.split(',').map(str::trim).filter_map(|entry| {
+    list.split(',').map(|entry| entry.trim().to_ascii_lowercase()).any(|entry| {
         if entry == "*" {
-            return Some(EVERY_SERVER);
+            return true;
         }
-        let name = match entry.rsplit_once(':') {
-            // More colons without brackets are an IPv6 address without a port.
-            Some((name, _)) if name.contains(':') && !name.ends_with(']') => entry,
-            Some((_, other)) if other != port => return None,
-            Some((name, _)) => name,
-            None => entry,
-        };
+        if let Ok(network) = entry.parse::<IpNet>() {
+            return address.is_some_and(|address| network.contains(&address));
+        }
+        let (name, wanted) = with_port(&entry);
+        if name.is_empty() || wanted.is_some_and(|wanted| wanted != port) {
+            return false;
+        }
+        if let Ok(exempt) = name.parse::<IpAddr>() {
+            return address == Some(exempt.to_canonical());
+        }
+        // An address has no domain (`domainMatch.match`).
+        if address.is_some() {
+            return false;
+        }
         let name = name.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(name);
-        let only_below = name.strip_prefix('.').is_some_and(|top| top.eq_ignore_ascii_case(host));
-        (!only_below).then_some(bare(name))
-    });
-    entries.collect::<Vec<_>>().join(",")
+        let below = name.strip_prefix('.').unwrap_or(name);
+        (host == name) || host.strip_suffix(below).is_some_and(|rest| rest.ends_with('.'))
+    })
+}
+
+/// Splits `host:port`. Anything else is a host.
+fn with_port(entry: &str) -> (&str, Option<&str>) {
+    match entry.rsplit_once(':') {
+        Some((host, port)) if host.starts_with('[') && host.ends_with(']') => {
+            (bare(host), Some(port))
+        }
+        // More colons without brackets are an IPv6 address without a port.
+        Some((host, port)) if !host.contains([':', '[', ']']) => (host, Some(port)),
+        Some(_) | None => (entry, None),
+    }
 }
 
 /// Returns a host without the brackets of an IPv6 address.
@@ -201,6 +241,15 @@ mod tests {
             let found = proxy(&[("HTTPS_PROXY", value)], "https://10.0.0.5");
             assert_eq!(found, Ok(Some(want.to_owned())), "{value}");
         }
+    }
+
+    #[test]
+    fn user_of_a_proxy_is_read_without_its_escapes() {
+        let login = |url: &str| login(&url.parse().unwrap());
+        assert_eq!(login("socks5://proxy:1080"), None);
+        let Login { user, password } = login("socks5://eve:p%40ss%3Aword@proxy:1080").unwrap();
+        assert_eq!((user.as_str(), password.as_str()), ("eve", "p@ss:word"));
+        assert_eq!(login("http://eve@proxy").unwrap().basic(), "Basic ZXZlOg==");
     }
 
     #[test]

@@ -48,45 +48,45 @@ users:
 - {name: u, user: {token: t}}
 ";
 
-async fn message(flags: &Flags) -> String {
-    match configuration(flags).await {
+fn message(flags: &Flags) -> String {
+    match configuration(flags) {
         Ok(_) => "no error".to_owned(),
         Err(failure) => failure.to_string(),
     }
 }
 
-#[tokio::test]
-async fn context_decides_the_namespace() {
+#[test]
+fn context_decides_the_namespace() {
     let (_file, mut flags) = file(TWO_CONTEXTS);
-    assert_eq!(configuration(&flags).await.unwrap().0.default_namespace, "db");
+    assert_eq!(configuration(&flags).unwrap().0.default_namespace, "db");
     flags.context = Some("there".into());
-    assert_eq!(configuration(&flags).await.unwrap().0.default_namespace, "default");
+    assert_eq!(configuration(&flags).unwrap().0.default_namespace, "default");
 }
 
-#[tokio::test]
-async fn unknown_context_lists_the_known_ones() {
+#[test]
+fn unknown_context_lists_the_known_ones() {
     let (_file, mut flags) = file(TWO_CONTEXTS);
     flags.context = Some("nowhere".into());
-    insta::assert_snapshot!(message(&flags).await, @r#"
+    insta::assert_snapshot!(message(&flags), @r#"
         error: there is no context "nowhere" in the kubeconfig (it has: here, there, torn)
         hint: see them:
             kubectl config get-contexts
         "#);
     flags.context = Some("torn".into());
-    insta::assert_snapshot!(message(&flags).await, @r#"
+    insta::assert_snapshot!(message(&flags), @r#"
         error: the kubeconfig describes no cluster "gone"
         hint: see them:
             kubectl config get-clusters
         "#);
 }
 
-#[tokio::test]
-async fn flags_win_over_the_kubeconfig_and_nothing_is_retried() {
+#[test]
+fn flags_win_over_the_kubeconfig_and_nothing_is_retried() {
     let (_file, mut flags) = file(TWO_CONTEXTS);
     flags.as_user = Some("eve".into());
     flags.as_group = vec!["dba".into()];
     flags.server = Some("https://10.0.0.9".into());
-    let mut config = configuration(&flags).await.unwrap().0;
+    let mut config = configuration(&flags).unwrap().0;
     override_by_flags(&mut config, &flags).unwrap();
     assert_eq!(config.cluster_url, "https://10.0.0.9");
     assert_eq!(config.auth_info.impersonate.as_deref(), Some("eve"));
@@ -95,8 +95,8 @@ async fn flags_win_over_the_kubeconfig_and_nothing_is_retried() {
     assert!(!config.default_retry);
 }
 
-#[tokio::test]
-async fn no_proxy_is_matched_against_the_server_of_the_flag() {
+#[test]
+fn no_proxy_is_matched_against_the_server_of_the_flag() {
     let (_file, mut flags) = file(TWO_CONTEXTS);
     let variable = |name: &str| match name {
         "HTTPS_PROXY" => Some("http://proxy.corp.example:3128".to_owned()),
@@ -105,25 +105,25 @@ async fn no_proxy_is_matched_against_the_server_of_the_flag() {
     };
     for (server, proxied) in [(None, true), (Some("https://10.0.0.9"), false)] {
         flags.server = server.map(str::to_owned);
-        let mut config = configuration(&flags).await.unwrap().0;
+        let mut config = configuration(&flags).unwrap().0;
         override_by_flags(&mut config, &flags).unwrap();
         choose_proxy(&mut config, variable).unwrap();
         assert_eq!(config.proxy_url.is_some(), proxied, "{server:?}");
     }
 }
 
-#[tokio::test]
-async fn no_proxy_never_applies_to_the_proxy_of_the_cluster_entry() {
+#[test]
+fn no_proxy_never_applies_to_the_proxy_of_the_cluster_entry() {
     let entry = "{server: 'https://10.0.0.5:6443', proxy-url: 'http://proxy.corp.example:3128'}";
     let (_file, flags) = file(&TWO_CONTEXTS.replace("{server: 'https://10.0.0.5:6443'}", entry));
-    let mut config = configuration(&flags).await.unwrap().0;
+    let mut config = configuration(&flags).unwrap().0;
     let variable = |name: &str| (name == "NO_PROXY").then(|| "*".to_owned());
     choose_proxy(&mut config, variable).unwrap();
     assert_eq!(config.proxy_url.unwrap(), "http://proxy.corp.example:3128");
 }
 
-#[tokio::test]
-async fn proxy_of_the_cluster_entry_is_read_in_every_spelling() {
+#[test]
+fn proxy_of_the_cluster_entry_is_read_in_every_spelling() {
     for (url, want) in [
         ("socks5h://127.0.0.1:1080", "socks5://127.0.0.1:1080/"),
         ("socks5://127.0.0.1:1080", "socks5://127.0.0.1:1080/"),
@@ -132,16 +132,16 @@ async fn proxy_of_the_cluster_entry_is_read_in_every_spelling() {
         let entry = format!("{{server: 'https://10.0.0.5:6443', proxy-url: '{url}'}}");
         let (_file, flags) =
             file(&TWO_CONTEXTS.replace("{server: 'https://10.0.0.5:6443'}", &entry));
-        let config = configuration(&flags).await.unwrap().0;
+        let config = configuration(&flags).unwrap().0;
         assert_eq!(config.proxy_url.unwrap().to_string(), want, "{url}");
     }
 }
 
-#[tokio::test]
-async fn group_without_a_user_is_a_usage_error() {
+#[test]
+fn group_without_a_user_is_a_usage_error() {
     let (_file, mut flags) = file(TWO_CONTEXTS);
     flags.as_group = vec!["pgscale:break-glass".into()];
-    let mut config = configuration(&flags).await.unwrap().0;
+    let mut config = configuration(&flags).unwrap().0;
     let failure = override_by_flags(&mut config, &flags).unwrap_err();
     assert_eq!(failure.kind.code(), 2);
 }
@@ -155,4 +155,6 @@ fn warning_is_shown_once() {
     warnings.note(&headers);
     assert_eq!(warnings.take(), [r#"leader-condemned: say "hm""#]);
     assert_eq!(warnings.take(), [""; 0]);
+    assert_eq!(warnings.as_error().unwrap_err().to_string(), "error: 1 warning received");
+    assert!(Warnings::default().as_error().is_ok());
 }

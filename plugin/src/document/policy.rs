@@ -22,6 +22,8 @@ pub(crate) struct EffectivePolicy {
     /// The effect of findings that rest on no policy's own limit: the mode that the platform asks
     /// for.
     pub(crate) mode: Mode,
+    /// The kinds of policies are installed. `true` where that could not be read.
+    pub(crate) installed: bool,
     /// The policies that match.
     pub(crate) policies: Vec<MatchedPolicy>,
     /// Policies that hold for some clusters of the namespace only. Empty for one cluster.
@@ -99,6 +101,7 @@ impl EffectivePolicy {
             kind: "EffectivePolicy",
             metadata: Place { namespace: namespace.to_owned(), name },
             mode: policies.mode,
+            installed: true,
             policies: policies.matched.iter().map(matched).collect(),
             selective,
             fields: entries(policies, now),

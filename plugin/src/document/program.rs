@@ -4,23 +4,28 @@ use pgscale_guard::rules::Rule;
 use serde::Serialize;
 
 use super::API_VERSION;
+use crate::versions::Part;
 
 /// `kind: Version`.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Program {
+pub(crate) struct Program<'a> {
     #[cfg_attr(test, schemars(extend("const" = API_VERSION)))]
     api_version: &'static str,
     #[cfg_attr(test, schemars(extend("const" = "Version")))]
     kind: &'static str,
     client: &'static str,
+    /// Everything else. Empty where no API server was asked.
+    parts: &'a [Part],
+    /// What does not fit together.
+    skews: &'a [String],
 }
 
-impl Program {
-    /// Returns the document of the version `client` of this program.
-    pub(crate) fn of(client: &'static str) -> Self {
-        Self { api_version: API_VERSION, kind: "Version", client }
+impl<'a> Program<'a> {
+    /// Returns the document of the version `client` of this program, and of the other parts.
+    pub(crate) fn of(client: &'static str, parts: &'a [Part], skews: &'a [String]) -> Self {
+        Self { api_version: API_VERSION, kind: "Version", client, parts, skews }
     }
 }
 

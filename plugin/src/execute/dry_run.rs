@@ -4,7 +4,7 @@ use pgscale_guard::rules::AFTER_SWITCHOVER;
 
 use super::{Agreed, CONFLICTS, PLANNING_AGAIN, as_agreed, contended, read_plan, send, so_far};
 use crate::error::{Failure, is_dry_run_unsupported};
-use crate::plan::{FIELD_MANAGER, Plan};
+use crate::plan::Plan;
 use crate::session::Session;
 
 /// Sends the write of `plan` to every admission webhook and policy, and stores nothing.
@@ -60,7 +60,7 @@ async fn judged(session: &Session, plan: &Plan) -> Result<(), NotPassed> {
     let not_passed = |failure| NotPassed { failure, by_kind: false, says_so_far: false };
     let mut plan = plan.clone();
     for _ in 0..CONFLICTS {
-        let manager = if plan.leader_move.is_some() { AFTER_SWITCHOVER } else { FIELD_MANAGER };
+        let manager = if plan.leader_move.is_some() { AFTER_SWITCHOVER } else { &*session.manager };
         let sent = send(session, &plan, manager, true).await;
         session.show_warnings();
         match sent {

@@ -26,7 +26,7 @@ use crate::error::chain;
 use crate::execute::slots::LogicalSlots;
 use crate::execute::switchover::{Lead, move_leader};
 use crate::execute::waiting::Waiting;
-use crate::plan::{FIELD_MANAGER, LeaderMove, judge};
+use crate::plan::{LeaderMove, judge};
 use crate::session::Session;
 
 /// The number of times that the restoration is tried again after a conflict. The operator writes the
@@ -154,7 +154,7 @@ async fn write_again(session: &Session, written: &Written) -> Result<(), Vec<Str
         let missing = match session.reader.cluster(namespace, name).await {
             Err(error) => vec![error.to_string()],
             Ok(cluster) => {
-                ours(&cluster, written, *before).map_err(|why| vec![why])?;
+                ours(&cluster, written, *before, &session.manager).map_err(|why| vec![why])?;
                 let version = cluster.resource_version.clone();
                 let change = Change::of_count(cluster, *count);
                 let (facts, policies) = session.facts(change, AskWhom::All).await;
@@ -247,7 +247,7 @@ pub(crate) async fn restore(session: &Session, written: &Written) -> Result<Oper
     for _ in 0..CONFLICTS {
         let read = session.reader.cluster(namespace, name).await;
         let cluster = read.map_err(|error| error.to_string())?;
-        ours(&cluster, written, *count)?;
+        ours(&cluster, written, *count, &session.manager)?;
         let version = cluster.resource_version.clone();
         let operator = match cluster.status.as_deref() {
             Some("Updating") => OperatorWas::AtWork,
@@ -283,7 +283,7 @@ async fn patch_count(
 ) -> Result<bool, String> {
     let Written { namespace, name, uid, .. } = written;
     let params =
-        PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        PatchParams { field_manager: Some(session.manager.to_string()), ..PatchParams::default() };
     let sent = session.clusters(namespace).patch(name, &params, &Patch::Merge(patch)).await;
     session.show_warnings();
     match sent {
@@ -300,12 +300,12 @@ async fn patch_count(
 
 /// Checks that the present count is `count`, that this program wrote it, and that no other writer
 /// wrote the same.
-fn ours(cluster: &Postgresql, written: &Written, count: i64) -> Result<(), String> {
+fn ours(cluster: &Postgresql, written: &Written, count: i64, manager: &str) -> Result<(), String> {
     if cluster.uid != written.uid || cluster.instances != Some(count) {
         return Err("another writer has changed it".to_owned());
     }
     let mut writers = cluster.count_managers.iter().map(|(manager, ..)| manager.as_str());
-    match writers.find(|writer| *writer != FIELD_MANAGER) {
+    match writers.find(|writer| *writer != manager) {
         Some(writer) => Err(format!("{writer} has set it too")),
         None if cluster.count_managers.is_empty() => {
             Err("it is not known which program wrote it".to_owned())

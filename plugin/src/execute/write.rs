@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Count, Done, left_behind, so_far};
 use crate::error::{Failure, Kind};
-use crate::plan::{FIELD_MANAGER, Outcome, Plan};
+use crate::plan::{Outcome, Plan};
 use crate::session::Session;
 
 /// The annotation that makes the operator act again on a count that it has not acted on. Its value is
@@ -32,7 +32,7 @@ pub(super) async fn write_count(
         session.suggest(&["status", &plan.name]),
     );
     done.count = Count::InDoubt;
-    let sent = send(session, plan, FIELD_MANAGER, false).await;
+    let sent = send(session, plan, &session.manager, false).await;
     session.show_warnings();
     let asked = format!("change postgresql {}", plan.cluster());
     match sent {

@@ -79,6 +79,11 @@ const GET_OR_LIST_CLUSTERS: Permission = Permission {
 };
 const WRITE_COUNT: Permission =
     Permission { ways: &[access(&["patch"], "acid.zalan.do", "postgresqls")], need: Need::Always };
+/// Needed where clusters are chosen by labels.
+const CHOOSE: Permission = Permission {
+    ways: &[access(&["list"], "acid.zalan.do", "postgresqls")],
+    need: Need::Reported("clusters can be named, and not chosen by -l or -A"),
+};
 const WORKLOAD: Permission = Permission {
     ways: &[access(&["get"], "apps", "statefulsets")],
     need: Need::ToJudge(
@@ -218,9 +223,9 @@ const PLAN: Parts = &[&[GET_CLUSTER], CLUSTER, LAW, &[OVERRIDES, VOLUMES], ROOM,
 /// The permissions of `override`.
 pub(crate) const OVERRIDE: Parts = &[&[GET_CLUSTER, GRANT], CLUSTER, LAW, &[VOLUMES], ROOM, GROUND];
 /// The permissions of `verify`.
-const VERIFY: Parts = &[&[GET_CLUSTER], CLUSTER, &[SQL, SERVICES], GROUND];
+const VERIFY: Parts = &[&[GET_CLUSTER, CHOOSE], CLUSTER, &[SQL, SERVICES], GROUND];
 /// The permissions of `history`.
-const PAST: Parts = &[&[GET_CLUSTER, READ_HISTORY]];
+const PAST: Parts = &[&[GET_CLUSTER, READ_HISTORY, CHOOSE]];
 /// The permissions of `status`.
 const STATUS: Parts = &[
     LAW,
@@ -254,10 +259,28 @@ const SNAPSHOT: Parts = &[&[GET_CLUSTER], CLUSTER, LAW, &[OVERRIDES, VOLUMES], R
 /// The permissions of `lint --live`. Without `--live` it needs none.
 const LINT: Parts = SNAPSHOT;
 /// The permissions of `wait`.
-const WAIT: Parts = &[&[GET_CLUSTER], CLUSTER, &[SQL, VOLUMES, SERVICES], GROUND];
+const WAIT: Parts = &[&[GET_CLUSTER, CHOOSE], CLUSTER, &[SQL, VOLUMES, SERVICES], GROUND];
+/// The permissions of `version`.
+const VERSIONS: Parts = &[
+    &[
+        Permission {
+            need: Need::Reported("the versions of clusters and operators are not shown"),
+            ..GET_OR_LIST_CLUSTERS
+        },
+        Permission {
+            ways: &[at(
+                Place::Everywhere,
+                access(&["get"], "apiextensions.k8s.io", "customresourcedefinitions"),
+            )],
+            need: Need::Reported("our definitions are not compared"),
+        },
+        PODS,
+    ],
+    GROUND,
+];
 /// The permissions of every change of the count.
 pub(crate) const SCALE: Parts = &[
-    &[GET_CLUSTER, WRITE_COUNT],
+    &[GET_CLUSTER, WRITE_COUNT, CHOOSE],
     CLUSTER,
     &[CHECKPOINT],
     LAW,
@@ -312,6 +335,7 @@ pub(crate) const COMMANDS: &[(&str, Parts)] = &[
     ("override", OVERRIDE),
     ("policy", POLICY),
     ("rules", &[]),
+    ("rbac", &[]),
     ("lint", LINT),
     ("snapshot", SNAPSHOT),
     ("doctor", doctor::DOCTOR),
@@ -319,5 +343,5 @@ pub(crate) const COMMANDS: &[(&str, Parts)] = &[
     ("upgrade", install::INSTALL),
     ("uninstall", install::UNINSTALL),
     ("completion", &[]),
-    ("version", &[]),
+    ("version", VERSIONS),
 ];

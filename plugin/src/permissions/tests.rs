@@ -31,6 +31,7 @@ fn help_of_a_change_names_each_permission_and_the_loss_without_it() {
     Permissions, in the namespace of the cluster unless said otherwise:
       - get postgresqls.acid.zalan.do (needed)
       - patch postgresqls.acid.zalan.do (needed)
+      - list postgresqls.acid.zalan.do (without: clusters can be named, and not chosen by -l or -A)
       - get statefulsets.apps (without: the count that the operator has applied is unknown, and a shrink is refused)
       - list pods (without: the members are unknown, and a shrink is refused)
       - get configmaps or endpoints (without: the leader is unknown, and a shrink is refused)

@@ -117,12 +117,10 @@ async fn up_not_judged_in_full() {
     Steps:
       1. set numberOfInstances to 4
       2. wait until 4 instances have converged
-      WARN stale-volume, volume-resizing: cannot be judged: the volume claims could
-           not be listed (list persistentvolumeclaims in db: forbidden)
-           Try: make the fact readable (network, rights), then ask again
-      WARN foreign-volume: cannot be judged: the volume claims could not be read
-           (list persistentvolumeclaims in db: forbidden)
-           Try: make the fact readable (network, rights), then ask again
+      WARN cannot be judged: list persistentvolumeclaims in db: forbidden
+           hides stale-volume, foreign-volume, volume-resizing
+           Try:
+               kubectl auth can-i list persistentvolumeclaims -n db
     ALLOWED 3 -> 4, 3 warnings: stale-volume, foreign-volume, volume-resizing
     error: stale-volume, foreign-volume, volume-resizing could not be judged, and
       there is no terminal to ask on; nothing was changed
@@ -145,10 +143,10 @@ async fn up_not_judged_in_full() {
     Steps:
       1. set numberOfInstances to 4
       2. wait until 4 instances have converged
-      WARN stale-volume, volume-resizing: cannot be judged: the volume claims could not be listed (list persistentvolumeclaims in db: forbidden)
-           Try: make the fact readable (network, rights), then ask again
-      WARN foreign-volume: cannot be judged: the volume claims could not be read (list persistentvolumeclaims in db: forbidden)
-           Try: make the fact readable (network, rights), then ask again
+      WARN cannot be judged: list persistentvolumeclaims in db: forbidden
+           hides stale-volume, foreign-volume, volume-resizing
+           Try:
+               kubectl auth can-i list persistentvolumeclaims -n db
     ALLOWED 3 -> 4, 3 warnings: stale-volume, foreign-volume, volume-resizing
     error: stale-volume, foreign-volume, volume-resizing could not be judged, and there is no terminal to ask on; nothing was changed
     hint: add --yes

@@ -318,6 +318,12 @@ pub(super) const CASES: &[Case] = &[
     Case { name: "uninstall, no helm", line: "uninstall", code: 1, ..MISSING_HELM },
     Case { name: "rules", line: "rules", ..PLAIN },
     Case {
+        name: "rbac",
+        line: "rbac history -n db",
+        wide: &["kubectl create rolebinding"],
+        ..PLAIN
+    },
+    Case {
         name: "rules ID",
         line: "rules leader-cannot-move",
         styled: &[(BOLD, "leader-cannot-move")],
@@ -330,7 +336,8 @@ pub(super) const CASES: &[Case] = &[
         wide: &["elif", "if", "complete"],
         ..PLAIN
     },
-    Case { name: "version", line: "version", ..PLAIN },
+    Case { name: "version", line: "version", styled: &[(CARE, "skew:")], ..PLAIN },
+    Case { name: "version --client", line: "version --client", ..PLAIN },
     Case {
         name: "lint",
         line: "lint -f src/screens/manifests/acid-a.yaml --current src/screens/manifests/stored.yaml",

@@ -457,11 +457,88 @@ async fn history() {
 
 #[tokio::test(start_paused = true)]
 async fn version() {
-    let narrow = on("version", NARROW).await;
-    insta::assert_snapshot!(narrow, @"
+    insta::assert_snapshot!(on("version", NARROW).await, @"
+    [stdout]
+    kubectl-pgscale 0.1.0
+
+    PART         WHERE                              VERSION
+    kubernetes   API server                         v1.36.3
+    webhook      all namespaces                     not installed by the chart
+    definition   clusterscalepolicies.pgscale.dev   not installed
+    definition   scaleoverrides.pgscale.dev         not installed
+    definition   scalepolicies.pgscale.dev          not installed
+    operator     default/postgres-operator          unknown
+    patroni      3 members                          4.1.4
+    postgresql   1 cluster                          15
+
+    skew: the definition clusterscalepolicies.pgscale.dev: not installed
+    skew: the definition scaleoverrides.pgscale.dev: not installed
+    skew: the definition scalepolicies.pgscale.dev: not installed
+    [exit 0]
+    ");
+    let broad = on("version", BROAD).await;
+    assert!(broad.contains("PART"), "{broad}");
+    let client = on("version --client", NARROW).await;
+    insta::assert_snapshot!(client, @"
     [stdout]
     kubectl-pgscale 0.1.0
     [exit 0]
     ");
-    assert_eq!(on("version", BROAD).await, narrow);
+    assert_eq!(on("version --client", BROAD).await, client);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rbac() {
+    insta::assert_snapshot!(on("rbac", NARROW).await, @r#"
+    [stdout]
+    apiVersion: rbac.authorization.k8s.io/v1
+    kind: Role
+    metadata:
+      name: pgscale-history
+      namespace: db
+    rules:
+    - apiGroups:
+      - acid.zalan.do
+      resources:
+      - postgresqls
+      verbs:
+      - get
+      - list
+    - apiGroups:
+      - ""
+      resources:
+      - configmaps
+      verbs:
+      - get
+    [stderr]
+    bind it:
+        kubectl create rolebinding pgscale-history --role=pgscale-history --user=ME -n db
+    [exit 0]
+    "#);
+    insta::assert_snapshot!(on("rbac", BROAD).await, @r#"
+    [stdout]
+    apiVersion: rbac.authorization.k8s.io/v1
+    kind: Role
+    metadata:
+      name: pgscale-history
+      namespace: db
+    rules:
+    - apiGroups:
+      - acid.zalan.do
+      resources:
+      - postgresqls
+      verbs:
+      - get
+      - list
+    - apiGroups:
+      - ""
+      resources:
+      - configmaps
+      verbs:
+      - get
+    [stderr]
+    bind it:
+        kubectl create rolebinding pgscale-history --role=pgscale-history --user=ME -n db
+    [exit 0]
+    "#);
 }

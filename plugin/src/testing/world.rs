@@ -28,6 +28,7 @@ use crate::terminal::testing::Screen;
 
 mod members;
 mod mishap;
+mod misplaced;
 mod person;
 mod server;
 
@@ -94,6 +95,10 @@ struct State {
     growth: Option<Growth>,
     /// The number of reads that fail while the API server is away.
     away: u32,
+    /// Something else than an API server answers.
+    another: bool,
+    /// The API server knows neither the operator's kinds nor ours.
+    bare: bool,
     clock: Clock,
 }
 
@@ -136,6 +141,8 @@ impl World {
             fleet: 0,
             growth: None,
             away: 3,
+            another: false,
+            bare: false,
             clock: machine_time,
         })))
     }

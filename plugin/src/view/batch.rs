@@ -1,6 +1,6 @@
 //! Several clusters, one line each: before a change, and after it.
 
-use super::plan::{counted, render_findings};
+use super::plan::{counted, render_verdict};
 use crate::error::Failure;
 use crate::outcome::Outcome;
 use crate::plan::{Outcome as Comes, Plan};
@@ -27,8 +27,7 @@ pub(crate) fn plans(clusters: &[Planned<'_>], wide: bool, width: Option<usize>) 
     for cluster in clusters {
         let mut said = Vec::new();
         if let Some(plan) = cluster.plan.filter(|plan| plan.outcome() != Comes::Nothing) {
-            let findings = plan.verdict.denials().chain(plan.verdict.warnings());
-            said.extend(render_findings(findings, wide, width));
+            said.extend(render_verdict(plan, wide, width));
         }
         let by_rules = cluster.plan.is_some_and(|plan| plan.outcome() == Comes::Refused);
         if let Some(failure) = cluster.refusal.filter(|_| !by_rules) {

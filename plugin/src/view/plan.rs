@@ -1,12 +1,15 @@
 //! A plan as a person reads it.
 
 use anstyle::Style;
+use pgscale_guard::RuleId;
 use pgscale_guard::evidence::{self, Evidence};
 use pgscale_guard::remedy::Remedy;
+use pgscale_guard::rules::Cause;
 use pgscale_guard::verdict::{Finding, Grouped, Severity, grouped};
 
 use super::impact as impact_view;
 use crate::impact::Impact;
+use crate::permissions::check_of;
 use crate::plan::{Commit, Judged, Outcome, Plan, Says, Step, every_rule};
 use crate::terminal::text::{Cell, fitted, instances, laid_out, wrap};
 use crate::terminal::{BAD, BOLD, CARE, GOOD};
@@ -247,8 +250,7 @@ fn verdict(plan: &Plan, width: Option<usize>) -> String {
 fn found(plan: &Plan, wide: bool, width: Option<usize>) -> Vec<String> {
     let mut lines = Vec::new();
     if plan.outcome() != Outcome::Nothing {
-        let findings = plan.verdict.denials().chain(plan.verdict.warnings());
-        lines.extend(render_findings(findings, wide, width));
+        lines.extend(render_verdict(plan, wide, width));
     }
     if plan.outcome() == Outcome::Refused {
         let title = format!("{BOLD}Nearest count that would be allowed now:{BOLD:#}");
@@ -288,6 +290,75 @@ pub(super) fn shown_evidence(all: &[Evidence], wide: bool) -> Vec<String> {
         lines.push(format!("and {besides} more lines: -o wide shows all"));
     }
     lines
+}
+
+/// Renders everything that refuses a plan, then everything that warns. What could not be read is said
+/// once for each reason.
+pub(super) fn render_verdict(plan: &Plan, wide: bool, width: Option<usize>) -> Vec<String> {
+    let denials: Vec<&Finding> = plan.verdict.denials().collect();
+    let warnings: Vec<&Finding> = plan.verdict.warnings().collect();
+    let says = |findings: &[&Finding]| {
+        let own = findings.iter().copied().filter(|finding| !is_hidden(plan, finding));
+        render_findings(own, wide, width)
+    };
+    let of = |cause: &Cause, findings: &[&Finding]| -> Vec<RuleId> {
+        let rules = findings.iter().map(|finding| finding.rule);
+        rules.filter(|rule| cause.rules.contains(rule)).collect()
+    };
+    let hides = |cause: &Cause| (of(cause, &denials), of(cause, &warnings));
+    let (refusing, warning): (Vec<&Cause>, Vec<&Cause>) =
+        plan.causes.iter().partition(|cause| !hides(cause).0.is_empty());
+    let block = |cause: &Cause| {
+        let (denied, warned) = hides(cause);
+        render_cause(plan, cause, &denied, &warned, width)
+    };
+    let mut lines = says(&denials);
+    lines.extend(refusing.into_iter().filter_map(block));
+    lines.extend(says(&warnings));
+    lines.extend(warning.into_iter().filter_map(block));
+    lines
+}
+
+/// Returns whether a finding only says that a fact is unread, which its cause says.
+fn is_hidden(plan: &Plan, finding: &Finding) -> bool {
+    plan.causes.iter().any(|cause| cause.rules.contains(&finding.rule))
+}
+
+/// Renders the reason for which these rules could not judge. `None` where there are none.
+fn render_cause(
+    plan: &Plan,
+    cause: &Cause,
+    denied: &[RuleId],
+    warned: &[RuleId],
+    width: Option<usize>,
+) -> Option<String> {
+    let all: Vec<RuleId> = denied.iter().chain(warned).copied().collect();
+    let first = all.first()?;
+    let (style, word) = if denied.is_empty() { (CARE, "WARN") } else { (BAD, "DENY") };
+    let what = format!("  {style}{word}{style:#} cannot be judged: {}", cause.why);
+    let mut lines = vec![wrap(&what, width, 5)];
+    let mut detail = |text: &str| lines.push(wrap(&format!("       {text}"), width, 2));
+    let ids = |rules: &[RuleId]| -> String {
+        rules.iter().map(|rule| rule.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    if denied.is_empty() || warned.is_empty() {
+        detail(&format!("hides {}", ids(&all)));
+    } else {
+        detail(&format!("hides {}; with a warning only: {}", ids(denied), ids(warned)));
+    }
+    let of_cause = plan.verdict.findings.iter().filter(|finding| all.contains(&finding.rule));
+    let mut reasons: Vec<&str> =
+        of_cause.filter_map(|finding| finding.severity_reason.as_deref()).collect();
+    reasons.dedup();
+    for reason in reasons {
+        detail(&format!("({reason})"));
+    }
+    let check = check_of(&cause.why, &plan.namespace).map(|it| it.reached_by(&plan.reach));
+    let remedy = check.map(Remedy::run).or_else(|| {
+        plan.verdict.findings.iter().find(|finding| finding.rule == *first)?.remedy.clone()
+    });
+    lines.extend(remedy.iter().map(|remedy| way("       Try:", remedy, width)));
+    Some(lines.join("\n"))
 }
 
 /// Renders findings, those that say the same as one.

@@ -13,10 +13,18 @@ use crate::terminal::{BAD, BOLD, CARE, GOOD};
 pub(crate) fn render(effective: &EffectivePolicy, wide: bool, width: Option<usize>) -> String {
     let matched: Vec<String> =
         effective.policies.iter().map(|it| format!("{} ({:?})", it.name, it.mode)).collect();
-    let matched = if matched.is_empty() { "none".to_owned() } else { matched.join(", ") };
+    let matched = match matched.join(", ") {
+        _ if !effective.installed => {
+            "none: the kinds ScalePolicy and ClusterScalePolicy (pgscale.dev/v1alpha1) are not \
+             installed"
+                .to_owned()
+        }
+        none if none.is_empty() => "none".to_owned(),
+        matched => matched,
+    };
     let mut title = vec![
         format!("{BOLD}Effective policy of {}{BOLD:#}", effective.place()),
-        format!("Policies:  {matched}"),
+        wrap(&format!("Policies:  {matched}"), width, 2),
     ];
     if !effective.selective.is_empty() {
         title.push(format!("For some clusters only:  {}", effective.selective.join(", ")));

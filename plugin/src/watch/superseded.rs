@@ -4,10 +4,10 @@ use pgscale_guard::postgresql::Postgresql;
 
 use super::Goal;
 use crate::error::{Failure, Kind};
-use crate::plan::FIELD_MANAGER;
 
-/// Returns the failure where another writer, or a deletion, has made the goal void.
-pub(super) fn superseded(goal: &Goal, cluster: &Postgresql) -> Option<Failure> {
+/// Returns the failure where another writer than the field manager `own`, or a deletion, has made
+/// the goal void.
+pub(super) fn superseded(goal: &Goal, cluster: &Postgresql, own: &str) -> Option<Failure> {
     let name = format!("postgresql {}/{}", goal.namespace, goal.name);
     if cluster.uid != goal.uid {
         let what = format!("{name} was deleted and created again meanwhile");
@@ -22,7 +22,7 @@ pub(super) fn superseded(goal: &Goal, cluster: &Postgresql) -> Option<Failure> {
     let latest = cluster
         .count_managers
         .iter()
-        .filter(|(manager, ..)| manager != FIELD_MANAGER)
+        .filter(|(manager, ..)| manager != own)
         .max_by_key(|(.., time)| *time);
     let by = latest.map_or("another writer", |(manager, ..)| manager.as_str());
     let count = cluster.instances.map_or("nothing".to_owned(), |count| count.to_string());

@@ -126,18 +126,20 @@ fn a_revert_names_the_last_writer() {
         (FIELD_MANAGER.into(), "Update".into(), None),
         ("argocd-controller".into(), "Apply".into(), None),
     ];
-    let reverted = superseded(&goal, &cluster).unwrap();
+    let reverted = superseded(&goal, &cluster, FIELD_MANAGER).unwrap();
     assert_eq!(reverted.kind, Kind::Reverted);
     insta::assert_snapshot!(reverted, @r"
     error: numberOfInstances of postgresql db/acid-a was set back to 3 by argocd-controller; 5 was asked for
     hint: change it where argocd-controller takes it from: spec.numberOfInstances: 5
     ");
     cluster.instances = Some(7);
-    assert!(superseded(&goal, &cluster).unwrap().message.contains("was changed to 7"));
+    assert!(
+        superseded(&goal, &cluster, FIELD_MANAGER).unwrap().message.contains("was changed to 7")
+    );
     cluster.instances = Some(5);
-    assert_eq!(superseded(&goal, &cluster), None);
+    assert_eq!(superseded(&goal, &cluster, FIELD_MANAGER), None);
     cluster.uid = "u2".into();
-    assert_eq!(superseded(&goal, &cluster).unwrap().kind, Kind::NotAsPlanned);
+    assert_eq!(superseded(&goal, &cluster, FIELD_MANAGER).unwrap().kind, Kind::NotAsPlanned);
 }
 
 #[tokio::test]

@@ -284,3 +284,12 @@ async fn an_undo_is_free_of_calendar_and_steps() {
     assert_eq!((code, failure.as_str()), (0, ""));
     assert_eq!(frozen.declared(), 3);
 }
+
+#[tokio::test]
+async fn definitions_that_are_not_installed_are_not_called_none() {
+    let (shown, code, _) = screen(&World::new(3, 0).without_definitions(), "policy").await;
+    assert_eq!(code, 0);
+    assert!(shown.contains("none: the kinds ScalePolicy and ClusterScalePolicy"), "{shown}");
+    let (shown, ..) = screen(&World::new(3, 0), "policy").await;
+    assert!(shown.contains("Policies:  none\n"), "{shown}");
+}

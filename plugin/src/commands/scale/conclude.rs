@@ -93,8 +93,8 @@ fn together(ended: &[Outcome]) -> Result<(), Failure> {
 }
 
 /// Returns the kind that decides the exit code: the one that needs a person most.
-pub(super) fn worst(failures: &[&Failure]) -> Option<Kind> {
-    const BY_WEIGHT: [Kind; 8] = [
+pub(in crate::commands) fn worst(failures: &[&Failure]) -> Option<Kind> {
+    const BY_WEIGHT: [Kind; 9] = [
         Kind::NotAsPlanned,
         Kind::Reverted,
         Kind::Error,
@@ -103,6 +103,7 @@ pub(super) fn worst(failures: &[&Failure]) -> Option<Kind> {
         Kind::Usage,
         Kind::Interrupted,
         Kind::Declined,
+        Kind::Differs,
     ];
     BY_WEIGHT.into_iter().find(|kind| failures.iter().any(|failure| failure.kind == *kind))
 }

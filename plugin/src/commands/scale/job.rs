@@ -224,6 +224,14 @@ async fn plan(
         )));
     }
     let declared = cluster.instances.unwrap_or(0);
+    if request.declared.is_some_and(|wanted| wanted != declared) {
+        return Err(Failure::refused(format!(
+            "postgresql {}/{name} asks for {}, and not for the number of --current-replicas",
+            cluster.namespace,
+            instances(declared)
+        ))
+        .hint_to("see its state", session.suggest(&["status", name])));
+    }
     // The hash of a plan covers the health of every member, as `plan` shows it.
     let whom = match request.count.direction() {
         _ if request.acting.expect_plan.is_some() => AskWhom::All,

@@ -383,3 +383,26 @@ async fn a_write_lost_after_the_leader_moved_names_a_count_that_is_safe_to_repea
     assert!(why.contains("the leader was moved"), "{why}");
     assert!(why.contains("safe to repeat:\n    kubectl pgscale set acid-a 2 -n db"), "{why}");
 }
+
+#[tokio::test]
+async fn change_needs_the_present_count_where_that_is_named() {
+    for (line, code, count) in [
+        ("scale acid-a --replicas 4 --current-replicas 3 --yes", 0, 4),
+        ("scale acid-a --replicas 4 --current-replicas=-1 --yes", 0, 4),
+        ("scale acid-a --replicas 4 --current-replicas 2 --yes", 3, 3),
+    ] {
+        let world = World::new(3, 0);
+        let (_, ended, failure) = run(&world, line, None).await;
+        assert_eq!((ended, world.declared()), (code, count), "{line}: {failure}");
+    }
+}
+
+#[tokio::test]
+async fn count_is_written_under_the_field_manager_of_the_flag() {
+    let world = World::new(3, 0);
+    let screen = Screen::default();
+    let session = world.session(&screen, None).writing_as(Some("me"));
+    give(&session, "up acid-a --dry-run=server").await.unwrap();
+    let managers: Vec<String> = world.dry_runs().into_iter().map(|(it, _)| it).collect();
+    assert_eq!(managers, ["me"]);
+}

@@ -23,6 +23,9 @@ pub(super) async fn serve(
     if state.is_away(&path) {
         return Err("connection refused".into());
     }
+    if let Some(answer) = state.misplaced(&path) {
+        return Ok(answer);
+    }
     if parts.method == Method::PATCH {
         let wish: Value = serde_json::from_slice(&body)?;
         if path.contains("/configmaps/") {
@@ -48,7 +51,7 @@ pub(super) async fn serve(
     Ok(state.read(&path, &query))
 }
 
-fn respond(code: u16, body: &Value) -> Response<Body> {
+pub(super) fn respond(code: u16, body: &Value) -> Response<Body> {
     Response::builder().status(code).body(Body::from(body.to_string().into_bytes())).unwrap()
 }
 
@@ -338,7 +341,9 @@ impl State {
                 failure(403, "Forbidden", "configmaps \"acid-a-failover\" is forbidden")
             }
             "endpointslices" => list(&[self.slice(query.contains("repl"))]),
+            "deployments" if query.contains("pgscale-webhook") => list(&[]),
             "deployments" => list(&[operator()]),
+            "postgres-operator" if path.contains("/deployments/") => respond(200, &operator()),
             "events"
             | "persistentvolumeclaims"
             | "resourcequotas"
