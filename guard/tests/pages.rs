@@ -1,5 +1,7 @@
 //! Pages of the documentation that rest on the code, and what holds for all of them.
 
+#![expect(clippy::unwrap_used, reason = "this crate is a test")]
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;

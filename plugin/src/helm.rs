@@ -185,13 +185,11 @@ impl OnPath {
                     unusable("helm cannot be run", &error)
                 }
             })?;
-        match timeout(call.patience, ended(&mut child)).await {
-            Ok(answer) => answer.map_err(|error| unusable("helm cannot be run", &error))?,
-            Err(_) => {
-                child.kill().await.ok();
-                Err(HelmError::Late(call.patience))
-            }
+        if let Ok(answer) = timeout(call.patience, ended(&mut child)).await {
+            return answer.map_err(|error| unusable("helm cannot be run", &error))?;
         }
+        child.kill().await.ok();
+        Err(HelmError::Late(call.patience))
     }
 
     /// Returns a directory that only this user reads, with the files that the call needs.

@@ -347,8 +347,8 @@ fn the_release<'a>(found: &'a Found, named: &Named) -> Result<Option<&'a Release
         [] => Ok(None),
         [one] => Ok(Some(*one)),
         several => {
-            let names: Vec<String> = several.iter().map(|it| it.target().to_string()).collect();
-            Err(Failure::usage(format!("several releases have this chart: {}", names.join(", ")))
+            let all: Vec<String> = several.iter().map(|it| it.target().to_string()).collect();
+            Err(Failure::usage(format!("several releases have this chart: {}", all.join(", ")))
                 .hint("name one by -n and --release"))
         }
     }

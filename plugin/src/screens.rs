@@ -22,6 +22,7 @@ use crate::testing::{World, give, now};
 
 mod acting;
 mod cases;
+mod following;
 mod looking;
 mod planning;
 mod policies;

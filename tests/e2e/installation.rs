@@ -12,6 +12,7 @@ use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use pgscale_tests::bed::Said;
 use pgscale_tests::cluster::Cluster;
+use pgscale_tests::pki;
 use pgscale_tests::progress::say;
 use pgscale_tests::webhook::{NAMESPACE, REGISTRATION, install, values};
 use serde_json::{Value, json};
@@ -147,12 +148,11 @@ async fn whole(ctx: TestCtx) -> Result<()> {
     // From nothing to a proven guard. It guards every namespace, so that doctor misses none.
     let mut everywhere = values();
     everywhere.as_object_mut().context("values")?.remove("namespaceSelector");
-    let file = ctx.file("everywhere.json", &everywhere)?;
+    let file = pki::write(ctx.bed.directory(), "everywhere.json", &everywhere.to_string())?;
+    let file = file.display();
     let begin = Instant::now();
-    let (installed, adopted) = tokio::join!(
-        pgscale(&ctx, &format!("install --yes --timeout 4m -f {file}")),
-        webhook.adopt()
-    );
+    let line = format!("install --yes --timeout 4m -f {file}");
+    let (installed, adopted) = tokio::join!(pgscale(&ctx, &line), webhook.adopt());
     let took = begin.elapsed();
     let installed = installed?;
     adopted.with_context(|| format!("{installed:?}"))?;

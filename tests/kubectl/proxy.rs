@@ -54,7 +54,8 @@ fn http(name: &str, mut stream: TcpStream, to: Option<SocketAddr>, log: &Log) {
     } else {
         let path = target.trim_start_matches("http://").trim_start_matches(host);
         let kept = headers.iter().filter(|(name, _)| !name.starts_with("proxy-"));
-        let kept: String = kept.map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let kept: Vec<_> = kept.map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let kept = kept.concat();
         let request = format!("{method} {path} HTTP/1.1\r\n{kept}\r\n");
         server.write_all(request.as_bytes()).unwrap();
     }

@@ -340,7 +340,7 @@ async fn set(cluster: &Cluster, step: Step) -> Result<()> {
 /// Returns the line that shows the screen in a terminal of 80 columns.
 async fn command(cluster: &Cluster, screen: Screen) -> Result<String> {
     let namespace = &cluster.namespace;
-    let mut terminal = TERMINAL.to_owned();
+    let mut user = String::new();
     let line = match screen {
         Screen::Status => format!("kubectl pgscale status {NAME} -n {namespace}"),
         Screen::Why => format!("kubectl pgscale status {NAME} --why -n {namespace}"),
@@ -348,13 +348,12 @@ async fn command(cluster: &Cluster, screen: Screen) -> Result<String> {
             format!("kubectl pgscale up {NAME} --to 4 --yes --timeout 30s -n {namespace}")
         }
         Screen::Blind => {
-            let user = blinded(cluster).await?;
-            terminal += &format!("export KUBECONFIG={}; ", user.display());
+            user = format!("export KUBECONFIG={}; ", blinded(cluster).await?.display());
             format!("kubectl pgscale status {NAME} -n {namespace}")
         }
     };
     ensure!(!line.contains('\''), "the line cannot be quoted: {line}");
-    Ok(format!("script -qec '{terminal}{line}' /dev/null"))
+    Ok(format!("script -qec '{TERMINAL}{user}{line}' /dev/null"))
 }
 
 /// Makes a user who may read everything but pods and ConfigMaps.

@@ -406,17 +406,15 @@ impl Objects {
             request.map_err(|error| failed(Arc::new(kube::Error::BuildRequest(error))))?;
         // Boxed: every read waits here, and would be as large as the client's own future.
         let answer = Box::pin(async {
-            match &self.sharing {
-                Some(sharing) => sharing.ask(request, self.lasting).await,
-                None => {
-                    let text = if self.unbounded {
-                        self.client.request_text(request).await
-                    } else {
-                        bounded_text(&self.client, request).await
-                    };
-                    text.map(|text| Text::of((text, None))).map_err(Arc::new)
-                }
+            if let Some(sharing) = &self.sharing {
+                return sharing.ask(request, self.lasting).await;
             }
+            let text = if self.unbounded {
+                self.client.request_text(request).await
+            } else {
+                bounded_text(&self.client, request).await
+            };
+            text.map(|text| Text::of((text, None))).map_err(Arc::new)
         });
         tokio::time::timeout_at(self.until, answer)
             .await

@@ -181,12 +181,11 @@ fn shown(preview: &Preview) -> Result<Vec<String>, Failure> {
     let written = objects(&preview.manifest)
         .map_err(|why| Failure::error(format!("a manifest of helm is not understood: {why}")))?;
     let is = |object: &&Value, kind: &str| object.get("kind").and_then(Value::as_str) == Some(kind);
-    let mut lines = match &preview.changes {
-        Some(changes) => changes.lines(),
-        None => {
-            let own = written.iter().filter(|it| !is(it, "CustomResourceDefinition"));
-            vec![format!("- {} objects, by helm", own.count())]
-        }
+    let mut lines = if let Some(changes) = &preview.changes {
+        changes.lines()
+    } else {
+        let own = written.iter().filter(|it| !is(it, "CustomResourceDefinition"));
+        vec![format!("- {} objects, by helm", own.count())]
     };
     let image = written.iter().find(|it| is(it, "Deployment")).and_then(|deployment| {
         deployment.pointer("/spec/template/spec/containers/0/image")?.as_str()

@@ -387,9 +387,9 @@ fn consequence_comes_after_its_cause() {
     snapshot.services.leader = Seen::Absent;
     let what: Vec<String> =
         found(&snapshot, Vec::new()).into_iter().map(|cause| cause.what).collect();
-    insta::assert_snapshot!(what.join("\n"), @r"
+    insta::assert_snapshot!(what.join("\n"), @"
     acid-a-2 cannot be scheduled
-    service acid-a does not lead where it should
+    service acid-a leads to no member: its clients are not served
     service acid-a-repl does not lead where it should
     Patroni is paused: it neither starts nor rebuilds a member, and no member takes over
     ");

@@ -220,7 +220,7 @@ fn upgrade_says_what_changes_and_never_goes_back() {
             "older",
             upgrade(
                 &with(older.clone(), |it| {
-                    first(it, standing(&[".spec.a", ".spec.b"], &[".spec.c"]))
+                    first(it, standing(&[".spec.a", ".spec.b"], &[".spec.c"]));
                 }),
                 &default,
             ),
@@ -269,7 +269,7 @@ fn upgrade_says_what_changes_and_never_goes_back() {
             "found where it is",
             upgrade(
                 &with(bare(), |it| {
-                    it.releases.push(release("g", "ops", "deployed", "pgscale-0.0.9"))
+                    it.releases.push(release("g", "ops", "deployed", "pgscale-0.0.9"));
                 }),
                 &default,
             ),

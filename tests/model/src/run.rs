@@ -172,8 +172,8 @@ fn without_faults(bound: Bound) -> impl Iterator<Item = Job> {
         let setup = |leader| Setup { ending, zero_allowed: true, ..Setup::new(3, leader) };
         [setup(0), setup(2)]
     });
-    let moves = |setup| Setup { store_moves: true, ..setup };
-    let moved = [Setup::new(1, 0), Setup::new(3, 2), at_zero(0), at_zero(2)].map(moves);
+    let with_other_store = |setup| Setup { store_moves: true, ..setup };
+    let moved = [Setup::new(1, 0), Setup::new(3, 2), at_zero(0), at_zero(2)].map(with_other_store);
     let bound = Bound { faults: 0, ..bound.twice() };
     ending.chain(moved).map(move |setup| Job::Exhaustive(setup, bound))
 }

@@ -126,7 +126,9 @@ mod tests {
             let end = all.len().min(from + limit);
             let mut items = all[from..end].to_vec();
             if names_only {
-                items.iter_mut().for_each(|it| it["metadata"]["annotations"] = Value::Null);
+                for item in &mut items {
+                    item["metadata"]["annotations"] = Value::Null;
+                }
             }
             let next = if end < all.len() { end.to_string() } else { String::new() };
             let page = json!({"metadata": {"continue": next}, "items": items}).to_string();

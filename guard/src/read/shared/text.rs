@@ -16,7 +16,7 @@ type Decoded = Arc<dyn Any + Send + Sync>;
 
 /// The text of an answer. What one reader has decoded from it serves all others.
 pub(in crate::read) struct Text {
-    text: Box<str>,
+    said: Box<str>,
     decoded: OnceLock<Decoded>,
     /// The place of a large answer, until it is decoded.
     place: Mutex<Option<OwnedSemaphorePermit>>,
@@ -29,7 +29,7 @@ impl Text {
     }
 
     fn undecoded((text, place): Bounded) -> Self {
-        Self { text: text.into(), place: Mutex::new(place), decoded: OnceLock::new() }
+        Self { said: text.into(), place: Mutex::new(place), decoded: OnceLock::new() }
     }
 
     /// Returns an answer to the same request as the one `before`. Where it lists the same objects, byte
@@ -53,7 +53,7 @@ impl Text {
 
     /// Returns the text.
     pub(in crate::read) fn as_str(&self) -> &str {
-        &self.text
+        &self.said
     }
 
     /// Returns what `decode` makes of the objects in this list: it is called for the first reader only.
@@ -62,13 +62,13 @@ impl Text {
         &self,
         decode: impl Fn(&str) -> T,
     ) -> Arc<T> {
-        let kept = self.decoded.get_or_init(|| Arc::new(decode(&self.text)));
-        Arc::clone(kept).downcast().unwrap_or_else(|_| Arc::new(decode(&self.text)))
+        let kept = self.decoded.get_or_init(|| Arc::new(decode(&self.said)));
+        Arc::clone(kept).downcast().unwrap_or_else(|_| Arc::new(decode(&self.said)))
     }
 
     /// Returns the text from the objects on. `None` for an answer that is no list.
     fn items(&self) -> Option<&str> {
-        self.text.find(ITEMS).and_then(|at| self.text.get(at..))
+        self.said.find(ITEMS).and_then(|at| self.said.get(at..))
     }
 }
 

@@ -190,8 +190,8 @@ fn a_healthy_cluster() {
 #[test]
 fn a_cluster_in_trouble() {
     insta::assert_snapshot!(plain(&detail(&troubled(), false, false, Some(80))), @"
-    DEGRADED: acid-a-1: 990 bytes behind the leader after a second; acid-a-2:
-      Unschedulable; and 1 more
+    DEGRADED: acid-a-2 cannot be scheduled; acid-a-1 does not receive: it lacks
+      990 B; and 2 more
     postgresql db/acid-a
       Version:   PostgreSQL 15.4, 12.3 GiB of data
       Instances: 3 declared, 3 effective, 3 in the StatefulSet, 2 running
@@ -242,11 +242,11 @@ fn a_cluster_in_trouble() {
       3. Patroni is paused: it neither starts nor rebuilds a member, and no member
          takes over
          configmap/acid-a-config: pause: true
-         next:
+         next, once it is sure that the pause is not needed any more:
              kubectl exec acid-a-0 -c postgres -n db -- patronictl resume --wait acid-a
       Events cannot be read: may not list events
-    DEGRADED: acid-a-1: 990 bytes behind the leader after a second; acid-a-2:
-      Unschedulable; and 1 more
+    DEGRADED: acid-a-2 cannot be scheduled; acid-a-1 does not receive: it lacks
+      990 B; and 2 more
     ");
 }
 
@@ -266,7 +266,7 @@ fn reasons_of_a_cluster_that_has_not_converged() {
       3. Patroni is paused: it neither starts nor rebuilds a member, and no member
          takes over
          configmap/acid-a-config: pause: true
-         next:
+         next, once it is sure that the pause is not needed any more:
              kubectl exec acid-a-0 -c postgres -n db -- patronictl resume --wait acid-a
       Events cannot be read: may not list events
     ");
@@ -283,8 +283,8 @@ fn coloured(text: &str) -> String {
 #[test]
 fn colours_mark_values_that_deserve_a_look() {
     insta::assert_snapshot!(coloured(&detail(&troubled(), false, false, Some(80))), @"
-    ^[31mDEGRADED^[0m: acid-a-1: 990 bytes behind the leader after a second; acid-a-2:
-      Unschedulable; and 1 more
+    ^[31mDEGRADED^[0m: acid-a-2 cannot be scheduled; acid-a-1 does not receive: it lacks
+      990 B; and 2 more
     ^[1mpostgresql db/acid-a^[0m
       Version:   PostgreSQL 15.4, 12.3 GiB of data
       Instances: 3 declared, 3 effective, 3 in the StatefulSet, ^[33m2 running^[0m
@@ -335,11 +335,11 @@ fn colours_mark_values_that_deserve_a_look() {
       3. ^[33mPatroni is paused: it neither starts nor rebuilds a member, and no member
          takes over^[0m
          configmap/acid-a-config: pause: true
-         next:
+         next, once it is sure that the pause is not needed any more:
              kubectl exec acid-a-0 -c postgres -n db -- patronictl resume --wait acid-a
       ^[33mEvents cannot be read:^[0m may not list events
-    ^[31mDEGRADED^[0m: acid-a-1: 990 bytes behind the leader after a second; acid-a-2:
-      Unschedulable; and 1 more
+    ^[31mDEGRADED^[0m: acid-a-2 cannot be scheduled; acid-a-1 does not receive: it lacks
+      990 B; and 2 more
     ");
     insta::assert_snapshot!(coloured(&reasons(&troubled(), true, false, Some(160))), @"
     ^[1mWhy, the likeliest first:^[0m
@@ -353,7 +353,7 @@ fn colours_mark_values_that_deserve_a_look() {
              kubectl exec acid-a-1 -c postgres -n db -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
       3. ^[33mPatroni is paused: it neither starts nor rebuilds a member, and no member takes over^[0m
          configmap/acid-a-config: pause: true
-         next:
+         next, once it is sure that the pause is not needed any more:
              kubectl exec acid-a-0 -c postgres -n db -- patronictl resume --wait acid-a
       ^[33mEvents cannot be read:^[0m may not list events
     ");
@@ -368,7 +368,8 @@ fn an_unreadable_cluster_is_named_as_such_and_briefly() {
     blind.operator = Seen::Unreadable(why());
     blind.stateful_set = Seen::Unreadable(why());
     insta::assert_snapshot!(plain(&detail(&status(blind, &["unseen"]), false, false, Some(80))), @"
-    DEGRADED: unseen
+    DEGRADED: the pods could not be listed, so most causes cannot be found; the
+      leader is not known: its lock could not be read; and 1 more
     postgresql db/acid-a
       Version:   PostgreSQL 15 declared, no member answered, 12.3 GiB of data
       Instances: 3 declared, 3 effective, unknown in the StatefulSet, unknown
@@ -418,7 +419,8 @@ fn an_unreadable_cluster_is_named_as_such_and_briefly() {
          next:
              kubectl auth can-i get statefulsets -n db
       Events cannot be read: may not list events
-    DEGRADED: unseen
+    DEGRADED: the pods could not be listed, so most causes cannot be found; the
+      leader is not known: its lock could not be read; and 1 more
     ");
 }
 

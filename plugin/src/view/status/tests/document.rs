@@ -19,8 +19,9 @@ fn the_document_is_versioned_and_whole() {
       "time": "2026-11-24T10:00:00Z",
       "verdict": "DEGRADED",
       "reasons": [
-        "acid-a-1: 990 bytes behind the leader after a second",
-        "acid-a-2: Unschedulable"
+        "acid-a-2 cannot be scheduled",
+        "acid-a-1 does not receive: it lacks 990 B",
+        "Patroni is paused: it neither starts nor rebuilds a member, and no member takes over"
       ],
       "warnings": [
         "Patroni is paused, no member takes over"
@@ -318,7 +319,8 @@ fn the_document_is_versioned_and_whole() {
                 ]
               }
             ]
-          }
+          },
+          "sure": "the pause is not needed any more"
         }
       ]
     }

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn a_cluster_in_trouble_on_a_wide_screen() {
     insta::assert_snapshot!(plain(&detail(&troubled(), false, true, Some(160))), @"
-    DEGRADED: acid-a-1: 990 bytes behind the leader after a second; acid-a-2: Unschedulable; and 1 more
+    DEGRADED: acid-a-2 cannot be scheduled; acid-a-1 does not receive: it lacks 990 B; and 2 more
     postgresql db/acid-a
       Version:   PostgreSQL 15.4, 12.3 GiB of data
       Instances: 3 declared, 3 effective, 3 in the StatefulSet, 2 running
@@ -54,9 +54,9 @@ fn a_cluster_in_trouble_on_a_wide_screen() {
              kubectl exec acid-a-1 -c postgres -n db -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
       3. Patroni is paused: it neither starts nor rebuilds a member, and no member takes over
          configmap/acid-a-config: pause: true
-         next:
+         next, once it is sure that the pause is not needed any more:
              kubectl exec acid-a-0 -c postgres -n db -- patronictl resume --wait acid-a
       Events cannot be read: may not list events
-    DEGRADED: acid-a-1: 990 bytes behind the leader after a second; acid-a-2: Unschedulable; and 1 more
+    DEGRADED: acid-a-2 cannot be scheduled; acid-a-1 does not receive: it lacks 990 B; and 2 more
     ");
 }
