@@ -190,7 +190,7 @@ const ROWS: [Row; 20] = [
         steps: &[StopOperator, Count(4)],
         screen: Screen::Status,
         begins: "DEGRADED",
-        cause: "operator",
+        cause: "the operator is down",
         next: "kubectl describe deployment postgres-operator",
     },
     Row {
@@ -214,7 +214,7 @@ const ROWS: [Row; 20] = [
         steps: &[Kubectl(&["create", "quota", "team", "--hard=pods=3"]), Count(4)],
         screen: Screen::Why,
         begins: "DEGRADED",
-        cause: "quota",
+        cause: "no quota is left",
         next: "kubectl describe resourcequota",
     },
     Row {
@@ -231,7 +231,7 @@ const ROWS: [Row; 20] = [
         ],
         screen: Screen::Status,
         begins: "DEGRADED",
-        cause: "acid-a-repl",
+        cause: "leads to no member",
         next: "kubernetes.io/service-name=acid-a-repl",
     },
     Row {
@@ -239,7 +239,7 @@ const ROWS: [Row; 20] = [
         steps: &[StopOperator, Kubectl(&["scale", "statefulset", "acid-a", "--replicas=2"])],
         screen: Screen::Status,
         begins: "DEGRADED",
-        cause: "StatefulSet",
+        cause: "scaled the StatefulSet to 2",
         next: "postgres-operator",
     },
     Row {
