@@ -74,8 +74,11 @@ impl Command {
     }
 }
 
-/// Returns a flag of kubectl as helm spells it (`pkg/cli/environment.go` of helm). `None` where helm
-/// has no such flag.
+/// Returns a flag of kubectl as helm spells it (`pkg/cli/environment.go` of helm). `None` where it
+/// has no meaning for helm.
+///
+/// A flag that leads to another cluster or user, and that helm does not have, is left as it is:
+/// helm then refuses to run, and does not act on the cluster of the current context.
 fn helms(flag: &str) -> Option<String> {
     let (name, value) = flag.split_once('=')?;
     let spelled = match name {
@@ -88,6 +91,7 @@ fn helms(flag: &str) -> Option<String> {
         "--certificate-authority" => "--kube-ca-file",
         "--tls-server-name" => "--kube-tls-server-name",
         "--insecure-skip-tls-verify" => "--kube-insecure-skip-tls-verify",
+        "--as-uid" | "--client-certificate" | "--client-key" | "--cluster" | "--user" => name,
         _ => return None,
     };
     Some(format!("{spelled}={value}"))
@@ -305,6 +309,9 @@ mod tests {
             let command = Command::kubectl(&words);
             assert_eq!(shlex::split(&command.to_string()).unwrap(), command.argv, "{words:?}");
         }
+        let elsewhere = Reach { kubectl: vec!["--cluster=prod".to_owned()], pgscale: Vec::new() };
+        let refused = Command::program(["helm", "uninstall", "pgscale"]).reached_by(&elsewhere);
+        assert_eq!(refused.to_string(), "helm uninstall pgscale --cluster=prod");
         let piped = Command::kubectl(["get", "pv"]).piped_into(["sed", "s/a b/c/"]);
         assert_eq!(piped.to_string(), "kubectl get pv | sed 's/a b/c/'");
     }

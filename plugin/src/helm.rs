@@ -172,6 +172,11 @@ impl OnPath {
             flag.push(place.path().join("kubeconfig"));
             command.arg(flag).arg(format!("--kube-context={CONTEXT}"));
         }
+        if call.reach == Touch::Writes {
+            // An interruption of the terminal reaches this program alone, and helm ends its work.
+            #[cfg(unix)]
+            command.process_group(0);
+        }
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -194,7 +199,10 @@ impl OnPath {
 
     /// Returns a directory that only this user reads, with the files that the call needs.
     fn prepared(&self, call: &Call) -> io::Result<TempDir> {
-        let place = tempfile::tempdir()?;
+        let mut place = tempfile::Builder::new();
+        #[cfg(unix)]
+        place.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+        let place = place.tempdir()?;
         if call.words.iter().any(|word| word == CHART) {
             let chart = place.path().join("chart");
             std::fs::create_dir(&chart)?;

@@ -47,6 +47,8 @@ pub(crate) struct Release {
     pub(crate) namespace: String,
     /// Such as `deployed`, `failed` or `pending-upgrade` (`pkg/release/common/status.go` of helm).
     pub(crate) status: String,
+    /// The number of its changes so far: 1 for the installation alone.
+    pub(crate) revision: String,
     /// The name of the chart and its version, such as `pgscale-0.1.0`.
     pub(crate) chart: String,
 }
@@ -270,8 +272,25 @@ pub(crate) fn install(found: &Found, named: &Named) -> Result<Plan, Failure> {
                 .hint_to("upgrade it", ours("upgrade", &there))
                 .hint_to("check it", Command::kubectl(["pgscale", "doctor"])));
         }
+        if release.revision != "1" {
+            // It was installed once. An installation would drop the values that are stored.
+            return Err(Failure::error(format!(
+                "the {there} is there already, and its last change failed"
+            ))
+            .hint_to("upgrade it, with the values that it has", ours("upgrade", &there)));
+        }
     }
     owned(found, &target, "installed")?;
+    if found.releases.is_empty() && found.registration.known().is_some() {
+        return Err(Failure::error(format!(
+            "the registration pgscale.dev belongs to the {target}, which helm does not list"
+        ))
+        .hint("where helm keeps releases elsewhere, set HELM_DRIVER as it was then")
+        .hint_to(
+            "or, where the release is lost, remove the registration",
+            ours("uninstall", &target),
+        ));
+    }
     let definitions = definitions(found, None)?;
     Ok(Plan { target, from: None, upgrade: false, definitions })
 }

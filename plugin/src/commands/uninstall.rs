@@ -63,7 +63,11 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     if removal.release {
         act::remove_release(session, &removal).await?;
     }
-    session.out.said(&format!("the {} is uninstalled", removal.target))?;
+    session.out.said(&if removal.release {
+        format!("the {} is uninstalled", removal.target)
+    } else {
+        "only the registration was there: helm lists no release of this chart".to_owned()
+    })?;
     stays(session, &removal, "what stays:").await
 }
 

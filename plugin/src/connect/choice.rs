@@ -44,7 +44,7 @@ pub(super) fn chosen(all: &Kubeconfig, flags: &Flags) -> Result<Option<Chosen>, 
             Command::kubectl(["config", "view", "--minify"]),
         ));
     }
-    if cluster.server.as_deref().is_some_and(|server| server.starts_with("http://")) {
+    if cluster.server.as_deref().is_some_and(is_plain) {
         // Nothing of this is looked at without TLS.
         cluster.certificate_authority = None;
         cluster.certificate_authority_data = None;
@@ -176,6 +176,11 @@ fn user(all: &Kubeconfig, context: &Context, flags: &Flags) -> Result<AuthInfo, 
         user.impersonate.clone_from(&flags.as_user);
     }
     Ok(user)
+}
+
+/// Returns whether a server is asked without TLS. A scheme has no case.
+fn is_plain(server: &str) -> bool {
+    server.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"))
 }
 
 /// Returns the address of a server with a scheme: without one, client-go means http.

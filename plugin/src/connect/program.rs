@@ -172,10 +172,33 @@ fn run(config: &ExecConfig, attended: bool) -> Result<Given, NoCredentials> {
         .map_err(|why| NoCredentials::new(format!("the output of `{shown}` {why}")))
 }
 
-/// Returns the command as a person would type it.
+/// Returns the command as a person would type it, without the values that may be secrets.
 fn shown(name: &str, arguments: &[String]) -> String {
-    let words = std::iter::once(name).chain(arguments.iter().map(String::as_str));
-    shlex::try_join(words).unwrap_or_else(|_| name.to_owned())
+    let mut words = vec![name.to_owned()];
+    let mut secret = false;
+    for word in arguments {
+        let (flag, value) =
+            word.split_once('=').map_or((word.as_str(), None), |(flag, value)| (flag, Some(value)));
+        let named = flag.starts_with('-') && is_secret(flag);
+        words.push(match value {
+            _ if secret => HIDDEN.to_owned(),
+            Some(_) if named => format!("{flag}={HIDDEN}"),
+            _ => word.clone(),
+        });
+        secret = named && value.is_none();
+    }
+    shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| name.to_owned())
+}
+
+/// Stands for a value that is not shown.
+const HIDDEN: &str = "...";
+
+/// Returns whether the value of this flag may be a secret.
+fn is_secret(flag: &str) -> bool {
+    let flag = flag.to_ascii_lowercase();
+    ["secret", "token", "password", "passwd", "key", "credential", "assertion"]
+        .iter()
+        .any(|word| flag.contains(word))
 }
 
 /// Returns the end of a program in words.
@@ -230,6 +253,18 @@ mod tests {
             Ok(_) => "no error".to_owned(),
             Err(error) => error.failure("list postgresql clusters").to_string(),
         }
+    }
+
+    #[test]
+    fn secrets_among_the_arguments_of_a_program_are_not_shown() {
+        let words = |all: &[&str]| {
+            let all: Vec<String> = all.iter().map(|&word| word.to_owned()).collect();
+            shown("kubelogin", &all)
+        };
+        assert_eq!(
+            words(&["get-token", "--oidc-client-secret=s3cret", "--token", "s3cret", "--user=a"]),
+            "kubelogin get-token '--oidc-client-secret=...' --token ... '--user=a'"
+        );
     }
 
     #[test]

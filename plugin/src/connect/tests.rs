@@ -81,6 +81,16 @@ fn unknown_context_lists_the_known_ones() {
 }
 
 #[test]
+fn credentials_never_cross_plain_http_however_it_is_spelled() {
+    let (_file, mut flags) = file(TWO_CONTEXTS);
+    for server in ["http://10.0.0.9", "HTTP://10.0.0.9", "10.0.0.9"] {
+        flags.server = Some(server.into());
+        let config = configuration(&flags).unwrap().0;
+        assert!(config.auth_info.token.is_none(), "{server}");
+    }
+}
+
+#[test]
 fn flags_win_over_the_kubeconfig_and_nothing_is_retried() {
     let (_file, mut flags) = file(TWO_CONTEXTS);
     flags.as_user = Some("eve".into());

@@ -21,14 +21,23 @@ async fn run(script: &str, words: &[&str], reach: Touch) -> Result<String, HelmE
 #[tokio::test]
 async fn helm_gets_its_words_and_the_cluster_that_this_program_reaches() {
     let script = "for word; do echo \"[$word]\"; done; env | grep -c '^HELM_KUBE'
-        cat \"${7#*=}\"; stat -c %a \"${7#*=}\"";
+        cat \"${7#*=}\"; stat -c %a \"${7#*=}\"; stat -c %a \"$(dirname \"${7#*=}\")\"";
     let words = ["template", "a b", "--set=x=$(id);'", CHART, "--namespace=n", "-f="];
     let said = run(script, &words, Touch::Reads).await.unwrap();
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines[..3], ["[template]", "[a b]", "[--set=x=$(id);']"]);
     assert!(lines[3].ends_with("/chart]"), "{said}");
     assert!(lines[6].starts_with("[--kubeconfig=") && lines[7] == "[--kube-context=pgscale]");
-    assert_eq!(lines[8..], ["0", "{\"kind\":\"Config\"}600"], "{said}");
+    // No other user of the machine may put another file into its place.
+    assert_eq!(lines[8..], ["0", "{\"kind\":\"Config\"}600", "700"], "{said}");
+}
+
+#[tokio::test]
+async fn interruption_of_the_terminal_reaches_no_helm_that_writes() {
+    let leads = "test \"$(ps -o pgid= -p $$ | tr -d ' ')\" = $$ && echo a group of its own";
+    assert_eq!(run(leads, &[], Touch::Writes).await.unwrap(), "a group of its own\n");
+    let along = run(leads, &[], Touch::Reads).await;
+    assert!(matches!(along, Err(HelmError::Failed(_))), "{along:?}");
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ fn release(name: &str, namespace: &str, status: &str, chart: &str) -> Release {
         name: text(name),
         namespace: text(namespace),
         status: text(status),
+        revision: text("1"),
         chart: text(chart),
     }
 }
@@ -140,6 +141,21 @@ fn installation_is_refused_where_one_is_there_or_something_is_not_known() {
             install(&installed("failed", &chart), &default),
             false,
             &["Install"],
+        ),
+        (
+            "an upgrade failed: an installation would drop the stored values",
+            install(
+                &with(installed("failed", &chart), |it| it.releases[0].revision = "2".to_owned()),
+                &default,
+            ),
+            true,
+            &["its last change failed", "kubectl pgscale upgrade -n pgscale-system"],
+        ),
+        (
+            "helm does not list the release of the registration",
+            install(&with(installed("deployed", &chart), |it| it.releases.clear()), &default),
+            true,
+            &["which helm does not list", "HELM_DRIVER"],
         ),
         (
             "another run is at work",
