@@ -3,10 +3,8 @@
 use std::error::Error as _;
 use std::fmt;
 
-use kube::client::AuthError;
 use kube::core::Status;
 use kube::core::response::StatusCause;
-use pgscale_guard::printable::printable;
 use pgscale_guard::remedy::{Command, Line, Reach, Remedy};
 use pgscale_guard::rules::rule;
 
@@ -174,14 +172,6 @@ impl Failure {
             && let Some(error) = error.downcast_ref::<NoCredentials>()
         {
             return error.failure(asked);
-        }
-        if let kube::Error::Auth(AuthError::AuthExecRun { cmd, out }) = error {
-            // Its stdout may hold a secret.
-            let words = String::from_utf8_lossy(&out.stderr);
-            let words = words.lines().map(|line| Line::Command(printable(line)));
-            return NoCredentials::new(format!("`{cmd}` failed ({})", out.status))
-                .failure(asked)
-                .with(words);
         }
         if matches!(error, kube::Error::Auth(_)) {
             return Self::error(format!(
