@@ -19,6 +19,9 @@ pub(crate) mod act;
 pub(crate) mod changes;
 pub(crate) mod read;
 pub(crate) mod remains;
+mod removal;
+
+pub(crate) use removal::{Removal, uninstall};
 
 /// The name of a release, where the person gives none.
 const RELEASE: &str = "pgscale";
@@ -202,46 +205,6 @@ pub(crate) fn manifests(
     Call::new(words, Touch::Nothing, Duration::from_secs(60))
 }
 
-/// What is to be done to uninstall.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Removal {
-    pub(crate) target: Target,
-    /// There is a registration, which goes first: without it, no write is refused because the
-    /// webhook is gone.
-    pub(crate) registration: bool,
-    /// There is a release.
-    pub(crate) release: bool,
-}
-
-impl Removal {
-    /// Returns whether there is nothing to remove.
-    pub(crate) fn is_empty(&self) -> bool {
-        !self.registration && !self.release
-    }
-
-    /// Returns its lines for a person.
-    pub(crate) fn lines(&self) -> Vec<String> {
-        let mut lines = vec![format!("Uninstall the {}:", self.target)];
-        if self.registration {
-            lines.push(
-                "- first the registration pgscale.dev: from then on no write is judged".to_owned(),
-            );
-        }
-        if self.release {
-            lines.push("- then everything else of the release, by helm".to_owned());
-        }
-        lines.push("- the definitions stay, with all policies and overrides".to_owned());
-        lines
-    }
-
-    /// Returns the run of helm that carries it out.
-    pub(crate) fn call(&self) -> Call {
-        let Target { release, namespace } = &self.target;
-        let words = ["uninstall".to_owned(), release.clone(), format!("--namespace={namespace}")];
-        Call::new(words, Touch::Writes, Duration::from_secs(360))
-    }
-}
-
 /// Returns the run of helm that lists all releases. Our chart serves a whole cluster, so a second
 /// release in another namespace matters.
 pub(crate) fn listing() -> Call {
@@ -327,26 +290,6 @@ pub(crate) fn upgrade(found: &Found, named: &Named) -> Result<Plan, Failure> {
     let replaces = from.as_ref().filter(|from| **from < own);
     let definitions = definitions(found, replaces)?;
     Ok(Plan { target, from, upgrade: true, definitions })
-}
-
-/// Decides on a removal.
-///
-/// # Errors
-/// What is there is not known, or is not Helm's.
-pub(crate) fn uninstall(found: &Found, named: &Named) -> Result<Removal, Failure> {
-    let release = the_release(found, named)?;
-    let target = match (release, &found.registration) {
-        (Some(release), _) => release.target(),
-        // An earlier removal was cut off, or the release is lost.
-        (None, Seen::Known(Owner::Helm(owner))) if named.fits(owner) => owner.clone(),
-        (None, _) => named.new_target(),
-    };
-    if let Some(release) = release {
-        idle(release)?;
-    }
-    owned(found, &target, "removed")?;
-    let registration = found.registration.known().is_some();
-    Ok(Removal { target, registration, release: release.is_some() })
 }
 
 /// Returns a command of ours about this release.

@@ -51,7 +51,7 @@ pub(super) fn not_applied(clues: &Clues<'_>) -> Option<Cause> {
     let idle = idle_operator(clues, facts).because_of(evidence);
     let Some((set, writer)) = scaled_past(facts) else { return Some(idle) };
     // That writer is the cause, and the operator has not set it back yet.
-    let what = format!("{writer} scaled the StatefulSet to {}: {}", set.replicas, idle.what);
+    let what = format!("{writer} scaled the StatefulSet to {}, and {}", set.replicas, idle.what);
     Some(Cause { what: printable(&what), ..idle })
 }
 

@@ -5,14 +5,9 @@ use std::io::{BufRead, Cursor};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use http::Request;
 use kube::client::Body;
-use pgscale_guard::read::{
-    Address, Clock, MemberClient, Operators, ReadScope, Reader, RestRequest, RestResponse,
-    machine_time,
-};
+use pgscale_guard::read::{Clock, Operators, ReadScope, Reader, machine_time};
 use pgscale_guard::remedy::Reach;
 use serde_json::{Value, json};
 use tower::service_fn;
@@ -21,11 +16,10 @@ use super::growth::{Growth, Stage};
 use crate::cli::{Cli, in_session};
 use crate::connect::{Connection, Warnings};
 use crate::error::Failure;
-use crate::exec::{Exec, ExecError};
-use crate::helm::{Call, Helm, HelmError};
 use crate::session::{Interruption, Pace, Session};
 use crate::terminal::testing::Screen;
 
+mod edges;
 mod members;
 mod mishap;
 mod misplaced;
@@ -465,39 +459,4 @@ pub(super) fn address(ordinal: i64) -> String {
 fn policy(name: &str, spec: &Value) -> Value {
     json!({"apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",
         "metadata": {"name": name, "namespace": "db"}, "spec": spec})
-}
-
-impl MemberClient for World {
-    fn exchange<'a>(
-        &'a self,
-        pod: &'a Address,
-        request: RestRequest,
-    ) -> BoxFuture<'a, Result<RestResponse, String>> {
-        async move { self.0.lock().unwrap().say(&pod.pod, &request) }.boxed()
-    }
-}
-
-/// There is no helm here. The tests of `install` have one of their own.
-impl Helm for World {
-    fn run(&self, _: Call) -> BoxFuture<'_, Result<String, HelmError>> {
-        async { Err(HelmError::Missing) }.boxed()
-    }
-}
-
-impl Exec for World {
-    fn run<'a>(
-        &'a self,
-        pod: &'a Address,
-        command: Vec<String>,
-        _: Duration,
-    ) -> BoxFuture<'a, Result<String, ExecError>> {
-        async move {
-            let output = self.0.lock().unwrap().run(&pod.pod, &command);
-            if output == Err(ExecError::Failed(HANGS.to_owned())) {
-                return std::future::pending().await;
-            }
-            output
-        }
-        .boxed()
-    }
 }
