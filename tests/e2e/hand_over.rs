@@ -100,7 +100,6 @@ async fn handed_down(ctx: &TestCtx, settings: &Settings) -> Result<()> {
     guarding::guarded(ctx).await?;
     let cluster = Cluster::create(&ctx.bed, &ctx.namespace, NAME, 3, json!({})).await?;
     cluster.move_leader_to(2).await?;
-    cluster.settled().await?;
     let label = format!("{LABEL}=new");
     cluster.kubectl(&["label", "postgresql", NAME, &label]).await?.ok()?;
     refused(&cluster, 2, LABEL).await?;
@@ -158,7 +157,6 @@ async fn busy(ctx: TestCtx) -> Result<()> {
     guarding::guarded(&ctx).await?;
     let cluster = Cluster::create(&ctx.bed, &ctx.namespace, NAME, 3, json!({})).await?;
     cluster.move_leader_to(0).await?;
-    cluster.settled().await?;
     ctx.bed.operator().lock().await.freeze();
     let tried = moved_meanwhile(&ctx, &cluster).await;
     ctx.bed.operator().lock().await.thaw();

@@ -49,6 +49,8 @@ async fn base_backup(ctx: TestCtx) -> Result<()> {
     kubelet.unstage(&ctx.namespace, &newest, SLOW).await?;
     guarding::admitted(&cluster, 4).await.context("a healthy cluster may grow")?;
     cluster.converged(4).await?;
+    // A busy machine may have moved the leader meanwhile, and Patroni rebuilds no leader.
+    cluster.move_leader_to(0).await?;
     let rebuilt = cluster.pod_name(2);
     kubelet.stage(&ctx.namespace, &rebuilt, SLOW).await?;
     kubelet.reinitialize(&ctx.namespace, &rebuilt).await?;

@@ -50,7 +50,8 @@ impl Cluster {
     }
 
     /// Creates the cluster with `instances` members and `spec` over the usual one, and waits until
-    /// all members stream.
+    /// all members stream and the operator has said that it is done: until then its creation is an
+    /// operation in progress, and a shrink is refused.
     ///
     /// # Errors
     /// Fails when the API server refuses the object, or the cluster takes too long.
@@ -64,6 +65,7 @@ impl Cluster {
         let cluster = Self::new(bed, namespace, name);
         cluster.submit(instances, spec).await?;
         cluster.converged(instances).await?;
+        cluster.settled().await?;
         Ok(cluster)
     }
 

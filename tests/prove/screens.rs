@@ -268,7 +268,6 @@ pub(crate) fn parts() -> Vec<Case> {
 async fn shown(ctx: TestCtx, row: &'static Row) -> Result<()> {
     // A hanging operator of an earlier part must not keep this cluster from coming up.
     let cluster = Cluster::create(&ctx.bed, &ctx.namespace, NAME, MEMBERS, json!({})).await?;
-    cluster.settled().await?;
     cluster.reported().await?;
     if cluster.leader().await?.ordinal != 0 {
         cluster.move_leader_to(0).await?;
