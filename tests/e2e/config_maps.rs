@@ -4,10 +4,9 @@
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::Api;
-use pgscale_tests::cluster::Cluster;
+use pgscale_tests::cluster::{Cluster, quick};
 use pgscale_tests::operator::Settings;
 use pgscale_tests::stage::Fault;
-use serde_json::json;
 
 use crate::guarding;
 use crate::trial::{Case, TestCtx, case};
@@ -28,7 +27,7 @@ async fn walk(ctx: TestCtx) -> Result<()> {
 async fn there_and_back(ctx: &TestCtx) -> Result<()> {
     let TestCtx { bed, namespace } = ctx;
     guarding::guarded(ctx).await?;
-    let cluster = Cluster::create(bed, namespace, "acid-maps", 3, json!({})).await?;
+    let cluster = Cluster::create(bed, namespace, "acid-maps", 3, quick()).await?;
     let maps: Api<ConfigMap> = Api::namespaced(bed.client(), namespace);
     maps.get("acid-maps-leader").await.context("Patroni does not keep its state in ConfigMaps")?;
 

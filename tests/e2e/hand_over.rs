@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use hyper::Method;
 use kube::ResourceExt as _;
-use pgscale_tests::cluster::{Cluster, TIMEOUT};
+use pgscale_tests::cluster::{Cluster, TIMEOUT, quick};
 use pgscale_tests::operator::{Reach, Settings};
 use pgscale_tests::patroni::rest;
 use pgscale_tests::proof::admission::{ANNOTATION, annotate, stop_annotating};
@@ -74,7 +74,7 @@ async fn annotated(ctx: TestCtx) -> Result<()> {
 
 async fn twice(ctx: &TestCtx) -> Result<()> {
     guarding::guarded(ctx).await?;
-    let cluster = Cluster::create(&ctx.bed, &ctx.namespace, NAME, 3, json!({})).await?;
+    let cluster = Cluster::create(&ctx.bed, &ctx.namespace, NAME, 3, quick()).await?;
     moved_first(ctx, &cluster, ANNOTATION).await?;
     // The operator replaces the StatefulSet at every change, and so it does at the next one.
     guarding::admitted(&cluster, 3).await?;
@@ -98,7 +98,7 @@ async fn inherited(ctx: TestCtx) -> Result<()> {
 /// and renews the pods.
 async fn handed_down(ctx: &TestCtx, settings: &Settings) -> Result<()> {
     guarding::guarded(ctx).await?;
-    let cluster = Cluster::create(&ctx.bed, &ctx.namespace, NAME, 3, json!({})).await?;
+    let cluster = Cluster::create(&ctx.bed, &ctx.namespace, NAME, 3, quick()).await?;
     cluster.move_leader_to(2).await?;
     let label = format!("{LABEL}=new");
     cluster.kubectl(&["label", "postgresql", NAME, &label]).await?.ok()?;
@@ -138,7 +138,7 @@ async fn handed_down(ctx: &TestCtx, settings: &Settings) -> Result<()> {
 
 async fn unreachable(ctx: TestCtx) -> Result<()> {
     guarding::guarded(&ctx).await?;
-    let cluster = Cluster::create(&ctx.bed, &ctx.namespace, NAME, 3, json!({})).await?;
+    let cluster = Cluster::create(&ctx.bed, &ctx.namespace, NAME, 3, quick()).await?;
     let cut_off = Settings { patroni: Reach::CutOff, ..Settings::default() };
     ctx.bed.operator().lock().await.start(&cut_off).await?;
     let tried = moved_first(&ctx, &cluster, "acid-hand-2").await;
@@ -155,7 +155,7 @@ async fn unreachable(ctx: TestCtx) -> Result<()> {
 /// member that is to be removed.
 async fn busy(ctx: TestCtx) -> Result<()> {
     guarding::guarded(&ctx).await?;
-    let cluster = Cluster::create(&ctx.bed, &ctx.namespace, NAME, 3, json!({})).await?;
+    let cluster = Cluster::create(&ctx.bed, &ctx.namespace, NAME, 3, quick()).await?;
     cluster.move_leader_to(0).await?;
     ctx.bed.operator().lock().await.freeze();
     let tried = moved_meanwhile(&ctx, &cluster).await;

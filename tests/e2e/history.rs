@@ -1,9 +1,9 @@
 //! The history, `undo`, and one command for several clusters.
 
 use anyhow::{Context as _, Result, ensure};
-use pgscale_tests::cluster::{Cluster, TIMEOUT};
+use pgscale_tests::cluster::{Cluster, TIMEOUT, quick};
 use pgscale_tests::wait::{Attempt, until};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::trial::{Case, TestCtx, case};
 
@@ -18,7 +18,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 async fn undone(ctx: TestCtx) -> Result<()> {
     let TestCtx { bed, namespace } = &ctx;
-    let cluster = Cluster::create(bed, namespace, "acid-past", 2, json!({})).await?;
+    let cluster = Cluster::create(bed, namespace, "acid-past", 2, quick()).await?;
     let name = cluster.name.as_str();
     cluster.move_leader_to(1).await?;
     let before = cluster.object().await?;
@@ -62,8 +62,8 @@ async fn undone(ctx: TestCtx) -> Result<()> {
 
 async fn batch(ctx: TestCtx) -> Result<()> {
     let TestCtx { bed, namespace } = &ctx;
-    let one = Cluster::create(bed, namespace, "acid-one", 1, json!({})).await?;
-    let two = Cluster::create(bed, namespace, "acid-two", 1, json!({})).await?;
+    let one = Cluster::create(bed, namespace, "acid-one", 1, quick()).await?;
+    let two = Cluster::create(bed, namespace, "acid-two", 1, quick()).await?;
     let up = ["up", "-l", "team=acid", "--max-parallel", "2", "--yes", "--timeout", "4m"];
     let none = one.pgscale(&up).await?;
     ensure!(

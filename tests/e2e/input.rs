@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
 use pgscale_tests::bed::Said;
-use pgscale_tests::cluster::{Cluster, TIMEOUT};
+use pgscale_tests::cluster::{Cluster, TIMEOUT, quick};
 use pgscale_tests::wait::{Attempt, until};
 use pgscale_tests::webhook::Webhook;
 use rustls::pki_types::CertificateDer;
@@ -26,7 +26,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 async fn plugin(ctx: TestCtx) -> Result<()> {
     let TestCtx { bed, namespace } = &ctx;
-    let cluster = Cluster::create(bed, namespace, "acid-input", 1, json!({})).await?;
+    let cluster = Cluster::create(bed, namespace, "acid-input", 1, quick()).await?;
     let before = cluster.written().await?;
 
     // Arguments, exit code, and a part of the error.

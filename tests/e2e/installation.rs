@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use pgscale_tests::bed::Said;
-use pgscale_tests::cluster::Cluster;
+use pgscale_tests::cluster::{Cluster, quick};
 use pgscale_tests::pki;
 use pgscale_tests::progress::say;
 use pgscale_tests::webhook::{NAMESPACE, REGISTRATION, install, values};
@@ -122,7 +122,7 @@ async fn forbidden(cluster: &Cluster) -> Result<Said> {
 
 async fn whole(ctx: TestCtx) -> Result<()> {
     let webhook = guarded(&ctx).await?;
-    let cluster = Cluster::create(&ctx.bed, &ctx.namespace, "acid-new", 1, json!({})).await?;
+    let cluster = Cluster::create(&ctx.bed, &ctx.namespace, "acid-new", 1, quick()).await?;
     let refused = forbidden(&cluster).await?;
     ensure!(refused.stderr.contains("scale-to-zero"), "{refused:?}");
 

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use pgscale_tests::bed::Said;
-use pgscale_tests::cluster::Cluster;
+use pgscale_tests::cluster::{Cluster, quick};
 use pgscale_tests::progress::say;
 use pgscale_tests::wait::{Attempt, until};
 use pgscale_tests::writer::Writer;
-use serde_json::json;
 use tokio::time::sleep;
 
 use crate::trial::{Case, TestCtx, case};
@@ -99,7 +98,7 @@ const CHANGES: [&[Point]; 3] = [
 
 async fn killed(ctx: TestCtx) -> Result<()> {
     let TestCtx { bed, namespace } = &ctx;
-    let cluster = Cluster::create(bed, namespace, "acid-cut", 3, json!({})).await?;
+    let cluster = Cluster::create(bed, namespace, "acid-cut", 3, quick()).await?;
     let writer = Writer::start(bed.client(), namespace, &cluster.name).await?;
     acknowledged(&writer, WARM).await?;
     for points in CHANGES {
@@ -186,7 +185,7 @@ async fn nothing_lost(writer: Writer) -> Result<()> {
 
 async fn api_server(ctx: TestCtx) -> Result<()> {
     let TestCtx { bed, namespace } = &ctx;
-    let cluster = Cluster::create(bed, namespace, "acid-away", 2, json!({})).await?;
+    let cluster = Cluster::create(bed, namespace, "acid-away", 2, quick()).await?;
     let writer = Writer::start(bed.client(), namespace, &cluster.name).await?;
     acknowledged(&writer, WARM).await?;
     let mut up = cluster.follow_pgscale(&["up", &cluster.name, "--to", "3", "--timeout", "4m"])?;

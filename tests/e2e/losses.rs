@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use pgscale_tests::bed::Said;
-use pgscale_tests::cluster::{Cluster, TIMEOUT};
+use pgscale_tests::cluster::{Cluster, TIMEOUT, quick};
 use pgscale_tests::operator::Settings;
 use pgscale_tests::progress::say;
 use pgscale_tests::proof::pause_kept;
@@ -38,8 +38,7 @@ struct TestCluster {
 
 impl TestCluster {
     async fn of(ctx: TestCtx, instances: u32) -> Result<Self> {
-        let quick = json!({"patroni": {"ttl": 25, "loop_wait": 5}});
-        let cluster = Cluster::create(&ctx.bed, &ctx.namespace, NAME, instances, quick).await?;
+        let cluster = Cluster::create(&ctx.bed, &ctx.namespace, NAME, instances, quick()).await?;
         Ok(Self { ctx, cluster })
     }
 

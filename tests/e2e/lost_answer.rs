@@ -4,12 +4,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use pgscale_tests::cluster::Cluster;
+use pgscale_tests::cluster::{Cluster, quick};
 use pgscale_tests::control_plane::{ADDRESS, PORT};
 use pgscale_tests::progress::say;
 use pgscale_tests::relay::Relay;
 use pgscale_tests::wait::{Attempt, until};
-use serde_json::json;
 
 use crate::trial::{Case, TestCtx, case};
 use crate::with_plugin::generation;
@@ -32,7 +31,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 async fn read_back(ctx: TestCtx) -> Result<()> {
     let TestCtx { bed, namespace } = &ctx;
-    let cluster = Cluster::create(bed, namespace, "acid-lost", 1, json!({})).await?;
+    let cluster = Cluster::create(bed, namespace, "acid-lost", 1, quick()).await?;
     for delay in DELAYS {
         // Otherwise the operator may write first, and the answer that is held back reports a
         // conflict.

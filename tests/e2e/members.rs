@@ -6,13 +6,12 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::ResourceExt as _;
 use kube::api::Api;
-use pgscale_tests::cluster::{Cluster, TIMEOUT};
+use pgscale_tests::cluster::{Cluster, TIMEOUT, quick};
 use pgscale_tests::operator::Settings;
 use pgscale_tests::patroni::rest;
 use pgscale_tests::stage::Fault;
 use pgscale_tests::wait::{Attempt, until};
 use pgscale_tests::writer::Writer;
-use serde_json::json;
 
 use crate::cloning;
 use crate::trial::{Case, TestCtx, case};
@@ -32,7 +31,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 /// Creates a cluster of three members that 0 leads, so that 1 and 2 can have faults.
 async fn three(ctx: &TestCtx) -> Result<Cluster> {
-    let cluster = Cluster::create(&ctx.bed, &ctx.namespace, "acid-members", 3, json!({})).await?;
+    let cluster = Cluster::create(&ctx.bed, &ctx.namespace, "acid-members", 3, quick()).await?;
     cluster.move_leader_to(0).await?;
     cluster.converged(3).await?;
     cluster.sql(0, "CREATE TABLE seen (row int)").await?;
@@ -251,7 +250,7 @@ async fn restart_operator(ctx: &TestCtx, settings: &Settings) -> Result<()> {
 }
 
 async fn in_config_maps(ctx: &TestCtx) -> Result<()> {
-    let cluster = Cluster::create(&ctx.bed, &ctx.namespace, "acid-maps", 3, json!({})).await?;
+    let cluster = Cluster::create(&ctx.bed, &ctx.namespace, "acid-maps", 3, quick()).await?;
     let leader = cluster.leader().await?;
     let lock = ["get", "configmap", "acid-maps-leader"];
     let path = "--output=jsonpath={.metadata.annotations.leader}";

@@ -6,7 +6,7 @@ use anyhow::Result;
 use pgscale_tests::bed::Bed;
 use pgscale_tests::cluster::Cluster;
 use pgscale_tests::operator::Settings;
-use serde_json::json;
+use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::trial::create_namespace;
@@ -16,6 +16,7 @@ pub(crate) struct Pool {
     group: &'static str,
     name: &'static str,
     members: u32,
+    spec: fn() -> Value,
     state: Mutex<State>,
 }
 
@@ -43,10 +44,16 @@ struct State {
 }
 
 impl Pool {
-    /// Returns a pool without a cluster. Its clusters are called `name`, have `members` and are in
-    /// namespaces named after `group`.
-    pub(crate) const fn new(group: &'static str, name: &'static str, members: u32) -> Self {
-        Self { group, name, members, state: Mutex::const_new(State { made: 0, cluster: None }) }
+    /// Returns a pool without a cluster. Its clusters are called `name`, have `members` and `spec`,
+    /// and are in namespaces named after `group`.
+    pub(crate) const fn new(
+        group: &'static str,
+        name: &'static str,
+        members: u32,
+        spec: fn() -> Value,
+    ) -> Self {
+        let state = Mutex::const_new(State { made: 0, cluster: None });
+        Self { group, name, members, spec, state }
     }
 
     /// Takes the cluster at rest, once no other test has it, or creates one in a namespace that
@@ -70,7 +77,8 @@ impl Pool {
         let namespace = self.namespace(state.made);
         create_namespace(bed, &namespace).await?;
         prepare(&namespace).await?;
-        let cluster = Cluster::create(bed, &namespace, self.name, self.members, json!({})).await?;
+        let cluster =
+            Cluster::create(bed, &namespace, self.name, self.members, (self.spec)()).await?;
         Ok(Turn { cluster, new: true, state })
     }
 

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use pgscale_tests::cluster::Cluster;
-use serde_json::json;
+use pgscale_tests::cluster::{Cluster, quick};
 
 use crate::cloning::{self, SLOW};
 use crate::guarding;
@@ -26,7 +25,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 async fn guarded(ctx: &TestCtx, instances: u32) -> Result<Cluster> {
     guarding::guarded(ctx).await?;
-    Cluster::create(&ctx.bed, &ctx.namespace, "acid-fix", instances, json!({})).await
+    Cluster::create(&ctx.bed, &ctx.namespace, "acid-fix", instances, quick()).await
 }
 
 async fn base_backup(ctx: TestCtx) -> Result<()> {

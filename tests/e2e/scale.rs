@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use kube::api::{Patch, PatchParams};
-use pgscale_tests::cluster::Cluster;
+use pgscale_tests::cluster::{Cluster, quick};
 use pgscale_tests::wait::{Attempt, until};
 use serde_json::{Value, json};
 
@@ -29,7 +29,7 @@ pub(crate) fn cases() -> Vec<Case> {
 async fn walk(ctx: TestCtx) -> Result<()> {
     let TestCtx { bed, namespace } = &ctx;
     guarding::guarded(&ctx).await?;
-    let cluster = Cluster::create(bed, namespace, "acid-walk", 3, json!({})).await?;
+    let cluster = Cluster::create(bed, namespace, "acid-walk", 3, quick()).await?;
     let name = cluster.name.as_str();
     let leader = cluster.leader().await?.ordinal;
     cluster
@@ -104,7 +104,7 @@ async fn services(cluster: &Cluster, members: usize) -> Result<()> {
 async fn leader_goes(ctx: TestCtx) -> Result<()> {
     let TestCtx { bed, namespace } = &ctx;
     guarding::guarded(&ctx).await?;
-    let cluster = Cluster::create(bed, namespace, "acid-top", 3, json!({})).await?;
+    let cluster = Cluster::create(bed, namespace, "acid-top", 3, quick()).await?;
     cluster.move_leader_to(2).await?;
     let name = cluster.name.as_str();
 
@@ -122,7 +122,7 @@ async fn leader_goes(ctx: TestCtx) -> Result<()> {
 
 async fn declined(ctx: TestCtx) -> Result<()> {
     let TestCtx { bed, namespace } = &ctx;
-    let cluster = Cluster::create(bed, namespace, "acid-ask", 2, json!({})).await?;
+    let cluster = Cluster::create(bed, namespace, "acid-ask", 2, quick()).await?;
     let name = cluster.name.as_str();
     let before = cluster.written().await?;
     // A test has no terminal at which a person could answer.
@@ -143,7 +143,7 @@ async fn declined(ctx: TestCtx) -> Result<()> {
 async fn reverted(ctx: TestCtx) -> Result<()> {
     const MANAGER: &str = "argocd-controller";
     let TestCtx { bed, namespace } = &ctx;
-    let cluster = Cluster::create(bed, namespace, "acid-git", 1, json!({})).await?;
+    let cluster = Cluster::create(bed, namespace, "acid-git", 1, quick()).await?;
     let name = cluster.name.as_str();
     let manifest = json!({
         "apiVersion": "acid.zalan.do/v1", "kind": "postgresql",

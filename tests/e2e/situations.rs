@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use pgscale_tests::bed::{Bed, Said};
-use pgscale_tests::cluster::{Cluster, TIMEOUT};
+use pgscale_tests::cluster::{Cluster, TIMEOUT, quick};
 use pgscale_tests::wait::{Attempt, until};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -50,7 +50,7 @@ where
     })
 }
 
-static POOL: Pool = Pool::new("situations", NAME, MEMBERS);
+static POOL: Pool = Pool::new("situations", NAME, MEMBERS, quick);
 
 /// The cluster that situations share.
 #[derive(Clone)]

@@ -32,7 +32,7 @@ fn slot() -> Value {
 async fn moved(ctx: TestCtx) -> Result<()> {
     guarding::guarded(&ctx).await?;
     let spec = json!({
-        "patroni": {"slots": {"early": slot()}},
+        "patroni": {"ttl": 25, "loop_wait": 5, "slots": {"early": slot()}},
         "postgresql": {"parameters": {"wal_level": "logical"}},
     });
     let cluster = Cluster::create(&ctx.bed, &ctx.namespace, NAME, 3, spec).await?;

@@ -2,10 +2,10 @@
 //! replay.
 
 use anyhow::{Result, ensure};
-use pgscale_tests::cluster::{Cluster, TIMEOUT};
+use pgscale_tests::cluster::{Cluster, TIMEOUT, quick};
 use pgscale_tests::stage::Fault;
 use pgscale_tests::wait::{Attempt, until};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::trial::{Case, TestCtx, case};
 
@@ -15,7 +15,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 async fn verify(ctx: TestCtx) -> Result<()> {
     let TestCtx { bed, namespace } = &ctx;
-    let cluster = Cluster::create(bed, namespace, "acid-proof", 3, json!({})).await?;
+    let cluster = Cluster::create(bed, namespace, "acid-proof", 3, quick()).await?;
     let name = cluster.name.as_str();
     // `verify` looks once, and the members of a new cluster answer before the labels and Services
     // are right.

@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use pgscale_tests::bed::Said;
-use pgscale_tests::cluster::{Cluster, TIMEOUT};
+use pgscale_tests::cluster::{Cluster, TIMEOUT, quick};
 use pgscale_tests::progress::say;
 use pgscale_tests::wait::{Attempt, until};
 use serde_json::{Value, json};
@@ -30,9 +30,8 @@ impl BrokenCluster {
     /// Creates a guarded cluster that -0 leads, with a Patroni that reacts fast.
     async fn of(ctx: TestCtx, instances: u32) -> Result<Self> {
         guarding::guarded(&ctx).await?;
-        let quick = json!({"patroni": {"ttl": 25, "loop_wait": 5}});
         let cluster =
-            Cluster::create(&ctx.bed, &ctx.namespace, "acid-fix", instances, quick).await?;
+            Cluster::create(&ctx.bed, &ctx.namespace, "acid-fix", instances, quick()).await?;
         cluster.move_leader_to(0).await?;
         Ok(Self { ctx, cluster })
     }

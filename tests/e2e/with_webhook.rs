@@ -2,7 +2,7 @@
 //! stage without it.
 
 use anyhow::{Result, ensure};
-use pgscale_tests::cluster::Cluster;
+use pgscale_tests::cluster::{Cluster, quick};
 use pgscale_tests::stage::Fault;
 use pgscale_tests::writer::Writer;
 use serde_json::json;
@@ -32,7 +32,7 @@ pub(crate) fn cases() -> Vec<Case> {
 async fn five(ctx: &TestCtx) -> Result<Cluster> {
     let TestCtx { bed, namespace } = ctx;
     guarding::guarded(ctx).await?;
-    let cluster = Cluster::create(bed, namespace, "acid-safe", 5, json!({})).await?;
+    let cluster = Cluster::create(bed, namespace, "acid-safe", 5, quick()).await?;
     cluster.move_leader_to(4).await?;
     Ok(cluster)
 }

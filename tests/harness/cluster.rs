@@ -43,6 +43,13 @@ pub fn resource() -> ApiResource {
     ApiResource::from_gvk_with_plural(&kind, "postgresqls")
 }
 
+/// Returns the settings of a cluster whose Patroni looks twice as often as by default, for tests
+/// that only wait for it.
+#[must_use]
+pub fn quick() -> Value {
+    json!({"patroni": {"ttl": 25, "loop_wait": 5}})
+}
+
 impl Cluster {
     /// Returns the cluster `name`, which may exist or not.
     pub fn new(bed: &Arc<Bed>, namespace: &str, name: &str) -> Self {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::api::{Api, ListParams};
-use pgscale_tests::cluster::{Cluster, TIMEOUT};
+use pgscale_tests::cluster::{Cluster, TIMEOUT, quick};
 use pgscale_tests::guarding;
 use pgscale_tests::operator::Settings;
 use pgscale_tests::pki::write;
@@ -84,8 +84,7 @@ impl Staged {
     }
 
     async fn called(name: &str, ctx: TestCtx, instances: u32) -> Result<Self> {
-        let quick = json!({"patroni": {"ttl": 25, "loop_wait": 5}});
-        let cluster = Cluster::create(&ctx.bed, &ctx.namespace, name, instances, quick).await?;
+        let cluster = Cluster::create(&ctx.bed, &ctx.namespace, name, instances, quick()).await?;
         Ok(Self { ctx, cluster })
     }
 
