@@ -63,7 +63,7 @@ pub struct ScaleOverrideSpec {
     /// The number of instances it allows, and no other.
     #[schemars(range(min = 0))]
     pub to: i32,
-    /// Ids of the rules that warn instead of refuse.
+    /// Ids of the rules that warn instead of refuse. outside-floor always refuses.
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 63)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub rules: Vec<String>,
@@ -138,6 +138,9 @@ impl Overrides {
         if finding.severity != Severity::Deny || finding.audit_only {
             return finding;
         }
+        if finding.rule == RuleId::OUTSIDE_FLOOR {
+            return self.none_lifts(finding);
+        }
         let mut idle = Vec::new();
         for one in &self.granted {
             match applies(one, facts) {
@@ -175,6 +178,14 @@ impl Overrides {
         if let Some(why) = &self.unreadable {
             idle.push(Evidence::unreadable(ObjectRef::all(Kind::ScaleOverride), why));
         }
+        idle.into_iter().fold(finding, Finding::because_of)
+    }
+
+    /// Returns the finding of a rule that no override lifts, with those that name it.
+    fn none_lifts(&self, finding: Finding) -> Finding {
+        let naming = self.granted.iter().filter(|one| names(one, finding.rule));
+        let idle = naming.map(|one| idle_because(source(one), "no override lifts a floor"));
+        let idle: Vec<Evidence> = idle.collect();
         idle.into_iter().fold(finding, Finding::because_of)
     }
 }

@@ -34,9 +34,9 @@ mod written;
 pub use crate::severity::{Mode, Weight};
 pub use calendar::{Freeze, Windows, way};
 pub use spec::{
-    Backup, BuiltIn, ClusterScalePolicy, ClusterScalePolicySpec, Day, FreezeSpec, InstanceBounds,
-    ScalePolicy, ScalePolicySpec, Steps, Survivors, Way, WhenUnknown, WindowSpec, WindowsSpec,
-    Zero,
+    Backup, BuiltIn, ClusterScalePolicy, ClusterScalePolicySpec, Day, Floor, FreezeSpec,
+    InstanceBounds, ScalePolicy, ScalePolicySpec, Steps, Survivors, Way, WhenUnknown, WindowSpec,
+    WindowsSpec, Zero,
 };
 pub use undecodable::{Undecodable, decode};
 pub use written::Written;
@@ -97,6 +97,10 @@ pub struct Policies {
     pub min: Vec<Limit<i64>>,
     /// Limits. All of them hold.
     pub max: Vec<Limit<i64>>,
+    /// Fewest instances, zero included, in every mode and in spite of overrides. All of them hold.
+    pub floor_min: Vec<Limit<i64>>,
+    /// Most instances, in every mode and in spite of overrides. All of them hold.
+    pub floor_max: Vec<Limit<i64>>,
     /// Opinions on zero instances. Zero is allowed only where at least one policy allows it and
     /// none denies it.
     pub zero: Vec<Limit<Zero>>,
@@ -275,6 +279,9 @@ impl Policies {
         self.min.extend(own.limit(RuleId::BELOW_MIN, bounds.min.map(i64::from)));
         self.max.extend(own.limit(RuleId::ABOVE_MAX, bounds.max.map(i64::from)));
         self.zero.extend(own.limit(RuleId::SCALE_TO_ZERO, bounds.zero));
+        let floor = spec.floor.clone().unwrap_or_default();
+        self.floor_min.extend(own.held(floor.min.map(i64::from)));
+        self.floor_max.extend(own.held(floor.max.map(i64::from)));
         let steps = spec.steps.clone().unwrap_or_default();
         self.step_up.extend(own.limit(RuleId::STEP_TOO_LARGE, steps.up.map(i64::from)));
         self.step_down.extend(own.limit(RuleId::STEP_TOO_LARGE, steps.down.map(i64::from)));
@@ -306,6 +313,12 @@ impl Policies {
         let both = self.backup_max_age.take().into_iter().chain(max_age);
         self.backup_max_age = both.max_by_key(|limit| (limit.mode, std::cmp::Reverse(limit.value)));
         Ok(())
+    }
+
+    /// Returns every count that bounds the number of instances, in any mode.
+    pub fn bounds(&self) -> impl Iterator<Item = i64> {
+        let all = [&self.min, &self.max, &self.floor_min, &self.floor_max];
+        all.into_iter().flatten().map(|limit| limit.value)
     }
 
     /// Returns the names of the policies that match, as `kind/name`, those that select the labels
@@ -411,6 +424,11 @@ struct Own<'a> {
 impl Own<'_> {
     fn opinion<T>(&self, value: Option<T>) -> Option<Limit<T>> {
         Some(Limit { value: value?, source: self.source.clone(), mode: self.mode })
+    }
+
+    /// Returns a limit that neither the mode nor the rules of the policy weaken.
+    fn held<T>(&self, value: Option<T>) -> Option<Limit<T>> {
+        Some(Limit { mode: Mode::Enforce, ..self.opinion(value)? })
     }
 
     /// Returns a limit by which `rule` judges.

@@ -29,6 +29,7 @@ macro_rules! ids {
 ids! {
     BELOW_MIN = "below-min",
     ABOVE_MAX = "above-max",
+    OUTSIDE_FLOOR = "outside-floor",
     SCALE_TO_ZERO = "scale-to-zero",
     RETURN_FROM_ZERO = "return-from-zero",
     OPERATOR_LIMITS = "operator-limits",

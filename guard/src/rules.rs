@@ -30,6 +30,7 @@ mod draining;
 mod early;
 mod endless;
 mod evaluate;
+mod floor;
 mod foreign;
 mod images;
 mod inputs;
@@ -160,6 +161,7 @@ pub enum Kind {
 pub const RULES: &[Rule] = &[
     bounds::BELOW_MIN,
     bounds::ABOVE_MAX,
+    floor::OUTSIDE_FLOOR,
     bounds::SCALE_TO_ZERO,
     zero::RETURN_FROM_ZERO,
     bounds::OPERATOR_LIMITS,

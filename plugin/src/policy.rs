@@ -66,6 +66,8 @@ pub(crate) fn entries(policies: &Policies, now: Timestamp) -> Vec<Entry> {
     let number = |value: &i64| value.to_string();
     all.extend(field("instances.min", &policies.min, number, |value| *value, Some("1")));
     all.extend(field("instances.max", &policies.max, number, |value| Reverse(*value), None));
+    all.extend(field("floor.min", &policies.floor_min, number, |value| *value, None));
+    all.extend(field("floor.max", &policies.floor_max, number, |value| Reverse(*value), None));
     let (strict, allows) = (|zero: &Zero| *zero == Zero::Deny, |zero: &Zero| *zero == Zero::Allow);
     let shown = |zero: &Zero| format!("{zero:?}");
     all.extend(opinions("instances.zero", &policies.zero, shown, strict, allows, Some("Deny")));

@@ -193,8 +193,10 @@ pub(crate) struct Bound {
 impl Headroom {
     fn of(facts: &Facts, policies: &Policies) -> Self {
         let (floors, limits) = operator_limits(facts);
-        let min: Vec<&Limit<i64>> = policies.min.iter().chain(&floors).collect();
-        let max: Vec<&Limit<i64>> = policies.max.iter().chain(&limits).collect();
+        let min: Vec<&Limit<i64>> =
+            policies.min.iter().chain(&policies.floor_min).chain(&floors).collect();
+        let max: Vec<&Limit<i64>> =
+            policies.max.iter().chain(&policies.floor_max).chain(&limits).collect();
         let now = facts.to();
         let enforced = |limit: &&&Limit<i64>| limit.mode == Mode::Enforce;
         let floor = min.iter().filter(enforced).map(|limit| limit.value).max();

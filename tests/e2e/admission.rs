@@ -19,6 +19,7 @@ use crate::trial::{Case, TestCtx, case};
 
 mod break_glass;
 mod fence;
+mod floor;
 mod installation;
 mod writes;
 
@@ -38,6 +39,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ];
     cases.extend(break_glass::cases());
     cases.extend(fence::cases());
+    cases.extend(floor::cases());
     cases.extend(installation::cases());
     cases.extend(writes::cases());
     cases

@@ -5,6 +5,7 @@
 //! answer of the webhook to a plain edit.
 
 pub mod admission;
+pub mod floor;
 pub mod random_walk;
 pub mod stages;
 pub mod with_plugin;

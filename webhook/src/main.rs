@@ -23,6 +23,7 @@ mod certs;
 mod duration;
 mod events;
 mod fence;
+mod floor;
 #[cfg(test)]
 #[path = "../../guard/tests/generated/mod.rs"]
 mod generated;

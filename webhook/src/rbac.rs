@@ -20,7 +20,7 @@ use pgscale_guard::postgresql::{GROUP, PLURAL};
 use serde::Serialize;
 
 use crate::break_glass::{self, BREAK_GLASS};
-use crate::{fence, registration, secret_fence};
+use crate::{fence, floor, registration, secret_fence};
 
 mod people;
 
@@ -50,7 +50,7 @@ pub(crate) enum Object {
     LocalRole(Box<Role>),
     /// Permissions in all namespaces.
     Role(Box<ClusterRole>),
-    /// A policy of the API server: the report of break-glass writes, or a fence around what the
+    /// A policy of the API server: the floors, the report of break-glass writes, or a fence around what the
     /// webhook writes.
     Policy(Box<ValidatingAdmissionPolicy>),
     /// A binding of such a policy.
@@ -104,6 +104,10 @@ pub(crate) fn manifest(
     objects.push(Object::Binding(Box::new(edit)));
     objects.push(Object::Policy(Box::new(break_glass::policy())));
     objects.push(Object::PolicyBinding(Box::new(break_glass::binding())));
+    for kind in floor::Kind::ALL {
+        objects.push(Object::Policy(Box::new(floor::policy(kind))));
+        objects.push(Object::PolicyBinding(Box::new(floor::binding(kind))));
+    }
     objects.extend(people::roles().into_iter().map(|role| Object::Role(Box::new(role))));
     for user in break_glass_users {
         // The name of an RBAC object must not have a slash.

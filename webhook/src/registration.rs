@@ -276,7 +276,7 @@ fn spec(object: &str) -> String {
 /// A client may write `3.0`. The schema of the operator takes it for a whole number and the API
 /// server stores 3, but here it is a double (`isFloatInt`, kube-openapi). The conversion of a
 /// double larger than an int64 would be an error, and no schema lets one in.
-fn count(object: &str) -> String {
+pub(crate) fn count(object: &str) -> String {
     let spec = spec(object);
     format!(
         "{spec}.?numberOfInstances.optMap(n, type(n) == int ? n : type(n) == double && n < 1e10 && n > -1e10 ? int(n) : 0).orValue(0)"

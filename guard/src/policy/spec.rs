@@ -48,6 +48,10 @@ pub struct ScalePolicySpec {
     /// Bounds on the effective number of instances of each cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instances: Option<InstanceBounds>,
+    /// Bounds that the API server holds itself, even while no webhook answers. They hold whatever
+    /// the mode and the rules of this policy say, and no override lifts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Floor>,
     /// The number of instances that one change may add or remove.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<Steps>,
@@ -130,9 +134,10 @@ pub struct BuiltIn {
 }
 
 /// Returns a condition that holds where every key of the map, or every item of the list `self` is
-/// the id of a rule.
+/// the id of a rule that has a weight. A floor always refuses.
 fn known_rules() -> String {
-    let ids: Vec<String> = RuleId::ALL.iter().map(|id| format!("'{id}'")).collect();
+    let weighed = RuleId::ALL.iter().filter(|id| **id != RuleId::OUTSIDE_FLOOR);
+    let ids: Vec<String> = weighed.map(|id| format!("'{id}'")).collect();
     format!("self.all(id, id in [{}])", ids.join(", "))
 }
 
@@ -156,6 +161,28 @@ pub struct InstanceBounds {
     /// Permission to scale a cluster to zero, which is a full outage. Deny when unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zero: Option<Zero>,
+}
+
+/// Bounds on the written number of instances that no override lifts.
+///
+/// A `ValidatingAdmissionPolicy` refuses growth and creation above `max`, and creation below `min`.
+/// The webhook refuses these and a shrink below `min`.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.min) || !has(self.max) || self.min <= self.max")
+        .message("floor.min must not be greater than floor.max")
+        .field_path(".min")
+)]
+pub struct Floor {
+    /// Fewest instances. Zero is fewer.
+    #[schemars(range(min = 1, max = 1000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<i32>,
+    /// Most instances.
+    #[schemars(range(min = 1, max = 1000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<i32>,
 }
 
 /// The number of instances that one change may add or remove.

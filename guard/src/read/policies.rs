@@ -281,7 +281,7 @@ mod tests {
         ] {
             let world = with_a_strange_one(&selectors);
             let bound: &[&str] = if binds {
-                &["below-min", "step-too-large", "change-freeze", "outside-window"]
+                &["below-min", "outside-floor", "step-too-large", "change-freeze", "outside-window"]
             } else {
                 &[]
             };
@@ -322,7 +322,8 @@ mod tests {
         let label = ("env".to_owned(), "test".to_owned());
         labelled.change.new.labels.extend([label]);
         // Its selector applies to the labels after this write.
-        let bound = ["below-min", "step-too-large", "change-freeze", "outside-window"];
+        let bound =
+            ["below-min", "outside-floor", "step-too-large", "change-freeze", "outside-window"];
         assert_eq!(refusing(&world, &labelled).await, bound);
     }
 }

@@ -10,7 +10,7 @@ use crate::policy::{Limit, Mode, Policies, Zero};
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, CHANGE, CREATE, DOWN, REWRITTEN, UP};
 use crate::rules::reads::{self, Read};
-use crate::rules::{Kind, Rule, by_policies, inputs, policies_unread, set, set_to, unread};
+use crate::rules::{Kind, Rule, by_policies, floor, inputs, policies_unread, set, set_to, unread};
 use crate::verdict::{Finding, Outcome};
 
 /// The smallest number of instances where no policy demands more.
@@ -71,7 +71,7 @@ fn below_known_min(to: i64, facts: &Assessment<'_>, policies: &Policies) -> Outc
     found(
         BELOW_MIN.id,
         facts,
-        (min, min.value),
+        (min, floor::greatest(&policies.floor_min).map_or(min.value, |it| it.value.max(min.value))),
         "instances.min",
         format!("{to} {} asked for, {} is the minimum", noun(to), min.value),
     )
@@ -127,7 +127,7 @@ fn above_known_max(to: i64, facts: &Assessment<'_>, policies: &Policies) -> Outc
     found(
         ABOVE_MAX.id,
         facts,
-        (max, max.value),
+        (max, floor::least(&policies.floor_max).map_or(max.value, |it| it.value.min(max.value))),
         "instances.max",
         format!("{to} {} asked for, {} is the maximum", noun(to), max.value),
     )
@@ -293,7 +293,8 @@ fn strictest<'a, T: 'a>(
 
 /// Returns the fewest instances that every policy accepts.
 fn fewest(policies: &Policies) -> i64 {
-    policies.min.iter().map(|min| min.value).fold(FLOOR, i64::max)
+    let all = policies.min.iter().chain(&policies.floor_min);
+    all.map(|min| min.value).fold(FLOOR, i64::max)
 }
 
 /// Returns the finding for a broken limit, with the count that keeps it.

@@ -1,8 +1,8 @@
 //! The refusals that no live state can change: they are certain before anything of the cluster is read.
 //!
-//! Four rules judge by policies and by the operator's settings alone, and no repair excuses them
-//! ([`Kind::Bound`]). Every other rule yields to some live fact, so none of them refuses here. Two of the
-//! four judge the written count as well, and so need no operator either.
+//! Five rules judge by policies and by the operator's settings alone, and no repair excuses them
+//! ([`Kind::Bound`]). Every other rule yields to some live fact, so none of them refuses here. Three of the
+//! five judge the written count as well, and so need no operator either.
 //!
 //! [`Kind::Bound`]: crate::rules::Kind::Bound
 
@@ -19,11 +19,17 @@ use crate::rules::{Read, Reads, pgscale};
 use crate::verdict::{Outcome, Verdict};
 
 /// The rules that refuse a written count whatever the operator's limits are.
-pub(super) const BY_THE_WRITTEN_COUNT: &[RuleId] = &[RuleId::BELOW_MIN, RuleId::ABOVE_MAX];
+pub(super) const BY_THE_WRITTEN_COUNT: &[RuleId] =
+    &[RuleId::BELOW_MIN, RuleId::ABOVE_MAX, RuleId::OUTSIDE_FLOOR];
 
 /// The rules that refuse before anything live is read, where the operator is known.
-pub(super) const BY_THE_OPERATOR: &[RuleId] =
-    &[RuleId::BELOW_MIN, RuleId::ABOVE_MAX, RuleId::SCALE_TO_ZERO, RuleId::OPERATOR_LIMITS];
+pub(super) const BY_THE_OPERATOR: &[RuleId] = &[
+    RuleId::BELOW_MIN,
+    RuleId::ABOVE_MAX,
+    RuleId::OUTSIDE_FLOOR,
+    RuleId::SCALE_TO_ZERO,
+    RuleId::OPERATOR_LIMITS,
+];
 
 /// Returns whether [`refused_unseen`] may refuse the change, by the change alone.
 pub fn refusable_unseen(change: &Change) -> bool {

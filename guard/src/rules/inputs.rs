@@ -32,7 +32,7 @@ pub(super) use patroni::{
     elsewhere, failover, initialize, lag, last_leader, leader, lock, logical_slots, pause, senders,
     sync_names, sync_standbys, synchrony,
 };
-pub(super) use policies::{backup_age, freezes, max, max_lag, min, steps, windows, zero};
+pub(super) use policies::{backup_age, floor, freezes, max, max_lag, min, steps, windows, zero};
 pub(super) use room::{
     anti_affinity, backup, claims, disruption_budgets, limit_ranges, missed_claims, need, nodes,
     quotas,

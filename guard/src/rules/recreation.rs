@@ -86,7 +86,7 @@ pub fn recreation(facts: &Facts, policies: &Policies) -> Option<Recreation> {
     let written = facts.requested();
     let ordinals = facts.all_members().iter().map(|member| member.ordinal);
     let claims = facts.claims.known().into_iter().flatten().map(|claim| claim.ordinal);
-    let bounds = policies.min.iter().chain(&policies.max).map(|limit| limit.value);
+    let bounds = policies.bounds();
     let settings = facts.operator.known().map(|operator| &operator.settings);
     let limits = settings.into_iter().flat_map(|it| [it.min_instances, it.max_instances]);
     let counts: BTreeSet<i64> = (written.saturating_sub(NEAR)..=written.saturating_add(NEAR))

@@ -263,8 +263,10 @@ fn impossible(case: &Case<'_>, all: &All) -> Vec<Finding> {
         let object = || Object::within("postgresql", &cluster.namespace, &cluster.name);
         let look = Command::kubectl(["pgscale", "policy", &cluster.name, "-n", &cluster.namespace]);
         let enforced = |mode: Mode| mode == Mode::Enforce;
-        let min = policies.min.iter().filter(|it| enforced(it.mode)).max_by_key(|it| it.value);
-        let max = policies.max.iter().filter(|it| enforced(it.mode)).min_by_key(|it| it.value);
+        let all = policies.min.iter().chain(&policies.floor_min);
+        let min = all.filter(|it| enforced(it.mode)).max_by_key(|it| it.value);
+        let all = policies.max.iter().chain(&policies.floor_max);
+        let max = all.filter(|it| enforced(it.mode)).min_by_key(|it| it.value);
         if let (Some(min), Some(max)) = (min, max)
             && min.value > max.value
             && said.insert(("contradict", format!("{} {}", min.source, max.source)))

@@ -74,7 +74,7 @@ fn candidates(facts: &Facts, policies: &Policies, from: i64, count: i64) -> BTre
     let around = |centre: i64| -> RangeInclusive<i64> {
         centre.saturating_sub(NEAR)..=centre.saturating_add(NEAR)
     };
-    let bounds = policies.min.iter().chain(&policies.max).map(|limit| limit.value);
+    let bounds = policies.bounds();
     let down = policies.step_down.iter().map(|step| from.saturating_sub(step.value));
     let up = policies.step_up.iter().map(|step| from.saturating_add(step.value));
     let settings = facts.operator.known().map(|operator| &operator.settings);

@@ -298,7 +298,8 @@ impl Walk {
 }
 
 /// Pseudo-random numbers, the same for the same seed (Steele, Lea, Flood: `SplitMix64`).
-struct Chance(u64);
+#[derive(Debug)]
+pub(crate) struct Chance(pub(crate) u64);
 
 impl Chance {
     fn next(&mut self) -> u64 {
@@ -310,7 +311,7 @@ impl Chance {
     }
 
     /// Returns one of `all`.
-    fn pick<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
+    pub(crate) fn pick<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
         let index = self.next().checked_rem(u64::try_from(all.len()).ok()?)?;
         all.get(usize::try_from(index).ok()?)
     }

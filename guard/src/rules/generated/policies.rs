@@ -109,6 +109,14 @@ pub(in crate::rules) const TIGHTENINGS: &[(&str, Tightening)] = &[
         let max = &mut spec.instances.get_or_insert_default().max;
         *max = Some(max.unwrap_or(8) - 1);
     }),
+    ("floor.min", |spec, _| {
+        let min = &mut spec.floor.get_or_insert_default().min;
+        *min = Some(min.unwrap_or(0) + 1);
+    }),
+    ("floor.max", |spec, _| {
+        let max = &mut spec.floor.get_or_insert_default().max;
+        *max = Some(max.unwrap_or(8) - 1);
+    }),
     ("instances.zero, denied", |spec, _| {
         spec.instances.get_or_insert_default().zero = Some(Zero::Deny);
     }),

@@ -47,6 +47,13 @@ pub(in crate::rules) fn max(_: &Assessment<'_>, policies: &Policies) -> Vec<Evid
     limits(policies, "instances.max", &policies.max, ToString::to_string)
 }
 
+/// Returns the bounds that the API server holds.
+pub(in crate::rules) fn floor(_: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
+    let mut printed = limits(policies, "floor.min", &policies.floor_min, ToString::to_string);
+    printed.extend(limits(policies, "floor.max", &policies.floor_max, ToString::to_string));
+    printed
+}
+
 /// Returns the policies' settings for zero.
 pub(in crate::rules) fn zero(_: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
     limits(policies, "instances.zero", &policies.zero, |zero| format!("{zero:?}"))

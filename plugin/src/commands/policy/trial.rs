@@ -228,6 +228,12 @@ fn violations(facts: &Facts, policies: &Policies) -> Vec<Violation> {
             add("instances.min", min.value.to_string(), &min.source, min.mode);
         }
     }
+    for min in policies.floor_min.iter().filter(|min| count < min.value) {
+        add("floor.min", min.value.to_string(), &min.source, min.mode);
+    }
+    for max in policies.floor_max.iter().filter(|max| count > max.value) {
+        add("floor.max", max.value.to_string(), &max.source, max.mode);
+    }
     for max in policies.max.iter().filter(|max| count > max.value) {
         add("instances.max", max.value.to_string(), &max.source, max.mode);
     }
