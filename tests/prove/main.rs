@@ -7,6 +7,7 @@
 
 mod alone;
 mod document;
+mod floor;
 mod losses;
 mod screens;
 mod searched;
@@ -151,6 +152,7 @@ fn selected(args: &Args, proof: &Arc<Proof>) -> Vec<Case> {
     let mut parts = stages::parts(proof);
     parts.extend(losses::parts(proof));
     parts.extend(walks(args, proof));
+    parts.extend(floor::parts(args.seed));
     // What a person reads is looked at, and is no part of the page.
     if args.only.is_some() || args.list {
         parts.extend(screens::parts());

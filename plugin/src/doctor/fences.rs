@@ -11,6 +11,8 @@ use super::{Case, Finding, Object, weakens};
 
 /// The fence that reports writes by break glass.
 const REPORT: &str = "break-glass.pgscale.dev";
+/// The end of the names of the two that hold the floors of policies.
+const FLOOR: &str = "floor.pgscale.dev";
 
 pub(super) fn findings(case: &Case<'_>) -> Vec<Finding> {
     let Some(policies) = case.facts.fences.known() else { return Vec::new() };
@@ -22,6 +24,8 @@ pub(super) fn findings(case: &Case<'_>) -> Vec<Finding> {
 fn purpose(name: &str) -> &'static str {
     if name == REPORT {
         "writes by break glass are reported to no one"
+    } else if name.ends_with(FLOOR) {
+        "the floors of policies hold only while a webhook answers"
     } else {
         "a webhook that was taken over can write more than it needs"
     }

@@ -34,7 +34,7 @@ const PROBE: &str = "probe";
 const SOON: Duration = Duration::from_secs(60);
 
 /// What was judged.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Agreement {
     /// The writes.
     pub writes: usize,
