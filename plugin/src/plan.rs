@@ -138,6 +138,8 @@ pub(crate) struct LeaderMove {
     pub(crate) to: String,
     /// The reason for the move, and for this candidate.
     pub(crate) why: String,
+    /// True if a person named the candidate, so that the same command asks for it again.
+    pub(crate) named: bool,
 }
 
 /// One step of a plan.
@@ -377,6 +379,7 @@ pub(crate) fn judge(
             from: leader.to_owned(),
             to: best.name.clone(),
             why: format!("{leader} leads and is removed; {}", praise(facts, best)),
+            named: false,
         };
         return (Some(leader_move), evaluate(&facts.led_by(&best.name), policies));
     }
@@ -401,6 +404,7 @@ fn to_the_last_to_stop(assessment: Assessment<'_>) -> Option<LeaderMove> {
         from: leader.to_owned(),
         to: first.name.clone(),
         why: format!("{leader} leads; {} stops last, and starts first again", first.name),
+        named: false,
     })
 }
 

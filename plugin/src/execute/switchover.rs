@@ -240,42 +240,50 @@ async fn confirm(
                 |member| matches!(&member.live, Live::Answered(answer) if answer.role.leads()),
             );
         unmoved = if still { unmoved + 1 } else { 0 };
-        match &said {
-            Said::No(words) if unmoved > 0 => {
-                return Err(NotMoved {
-                    failure: Failure::refused(format!(
-                        "Patroni refused to switch over from {} to {}: {words}; nothing was changed",
-                        wanted.from, wanted.to
-                    )),
-                    in_doubt: false,
-                });
-            }
-            Said::Failed(words) | Said::Unclear(words) if unmoved >= LOOKS_TO_BE_SURE => {
-                let kind =
-                    if matches!(said, Said::Failed(_)) { Kind::Refused } else { Kind::Error };
-                let failure = Failure::new(
-                    kind,
-                    format!(
-                        "the switchover from {} to {} did not take place ({words}); nothing was changed",
-                        wanted.from, wanted.to
-                    ),
-                )
+        if let Some((kind, message)) = not_moved(&said, wanted, unmoved) {
+            let failure = Failure::new(kind, message)
                 .with(silent(&facts, [wanted.to.as_str()]))
                 .hint_to("see how the members are", status(session, &facts))
-                .hint("run the same command again: it chooses the best member that is fit then");
-                return Err(NotMoved { failure, in_doubt: false });
-            }
-            Said::Done | Said::No(_) | Said::Failed(_) | Said::Unclear(_) => {}
+                .hint(next_try(wanted));
+            return Err(NotMoved { failure, in_doubt: false });
         }
         if Instant::now() >= deadline {
             let failure = doubt(session, &facts, wanted, &said);
             return Err(NotMoved { failure, in_doubt: true });
         }
-        waiting.tell(&format!(
-            "lock, label and the new leader itself do not agree yet; the lock says {}",
-            facts.leader_name().unwrap_or("that no member leads")
-        ));
+        let signs = signs(&facts);
+        waiting.tell(&format!("lock, label and the new leader itself do not agree yet; {signs}"));
         sleep(session.pace.poll).await;
+    }
+}
+
+/// Returns the failure where the old leader still leads, after so many looks that showed it.
+fn not_moved(said: &Said, wanted: &LeaderMove, unmoved: u32) -> Option<(Kind, String)> {
+    let LeaderMove { from, to, .. } = wanted;
+    let failed = |words: &str| {
+        format!(
+            "the switchover from {from} to {to} did not take place ({words}); nothing was changed"
+        )
+    };
+    match said {
+        Said::No(words) if unmoved > 0 => Some((
+            Kind::Refused,
+            format!(
+                "Patroni refused to switch over from {from} to {to}: {words}; nothing was changed"
+            ),
+        )),
+        Said::Failed(words) if unmoved >= LOOKS_TO_BE_SURE => Some((Kind::Refused, failed(words))),
+        Said::Unclear(words) if unmoved >= LOOKS_TO_BE_SURE => Some((Kind::Error, failed(words))),
+        Said::Done | Said::No(_) | Said::Failed(_) | Said::Unclear(_) => None,
+    }
+}
+
+/// Returns what to do after a switchover that did not take place.
+fn next_try(wanted: &LeaderMove) -> String {
+    if wanted.named {
+        format!("run the same command again once {} is fit, or name another member", wanted.to)
+    } else {
+        "run the same command again: it chooses the best member that is fit then".to_owned()
     }
 }
 
@@ -293,16 +301,26 @@ fn doubt(session: &Session, facts: &Facts, wanted: &LeaderMove, said: &Said) -> 
     Failure::new(
         Kind::NotAsPlanned,
         format!(
-            "cannot confirm the switchover from {} to {}: {words}; the leader lock says {}; \
-             numberOfInstances is unchanged",
+            "cannot confirm the switchover from {} to {}: {words}; {}; numberOfInstances is unchanged",
             wanted.from,
             wanted.to,
-            facts.leader_name().unwrap_or("no member leads")
+            signs(facts)
         ),
     )
     .with(silent(facts, [wanted.from.as_str(), wanted.to.as_str()]))
     .hint_to("look at the members", status(session, facts))
     .hint("once one leader is certain, run the same command again")
+}
+
+/// Returns in words which member the lock names, and which pods carry the leader's label. After a
+/// failover from a leader that froze these are two.
+fn signs(facts: &Facts) -> String {
+    let lock = facts.leader_name().unwrap_or("that no member leads");
+    let label = match labelled(facts).as_slice() {
+        [] => "no pod".to_owned(),
+        pods => pods.join(", "),
+    };
+    format!("the lock says {lock}, and the leader's label is on {label}")
 }
 
 fn status(session: &Session, facts: &Facts) -> Command {

@@ -41,6 +41,7 @@ fn changes_of_the_same_second_are_two_entries() {
         from: "acid-a-4".to_owned(),
         to: "acid-a-0".to_owned(),
         why: "asked".to_owned(),
+        named: true,
     };
     let mut history = History::default();
     for chance in [7, 8, 7] {
@@ -90,6 +91,7 @@ fn actual_move_of_the_leader_replaces_the_intended_one() {
         from: "acid-a-4".to_owned(),
         to: "acid-a-0".to_owned(),
         why: "it is removed".to_owned(),
+        named: false,
     };
     let moved = |leader: &str| {
         let leader = leader.to_owned();

@@ -92,6 +92,7 @@ fn to_member(facts: Assessment<'_>, leader: &str, name: &str) -> Handover {
         from: leader.to_owned(),
         to: name.to_owned(),
         why: format!("{name} was asked for and is caught up"),
+        named: true,
     })
 }
 
@@ -116,6 +117,7 @@ fn best(facts: Assessment<'_>, leader: &str, reason: &str) -> Handover {
             from: leader.to_owned(),
             to: best.name.clone(),
             why: format!("{reason}; {}", praise(&facts, best)),
+            named: false,
         });
     }
     let mut lines = vec![format!("leader-cannot-move: no member can take over from {leader}")];

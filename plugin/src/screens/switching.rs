@@ -37,6 +37,9 @@ async fn switchover_patroni_says_no() {
     switching over from acid-a-0 to acid-a-2 ...
     error: Patroni refused to switch over from acid-a-0 to acid-a-2: 412 candidate
       name does not match with sync_standby; nothing was changed
+    hint: see how the members are:
+        kubectl pgscale status acid-a --why -n db
+    hint: run the same command again once acid-a-2 is fit, or name another member
     [exit 3]
     ");
     insta::assert_snapshot!(on("switchover, Patroni says no", BROAD).await, @"
@@ -45,6 +48,9 @@ async fn switchover_patroni_says_no() {
     CHECKPOINT on acid-a-0 ...
     switching over from acid-a-0 to acid-a-2 ...
     error: Patroni refused to switch over from acid-a-0 to acid-a-2: 412 candidate name does not match with sync_standby; nothing was changed
+    hint: see how the members are:
+        kubectl pgscale status acid-a --why -n db
+    hint: run the same command again once acid-a-2 is fit, or name another member
     [exit 3]
     ");
 }

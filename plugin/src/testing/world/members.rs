@@ -105,6 +105,11 @@ impl State {
             let body = "candidate name does not match with sync_standby".to_owned();
             return Ok(RestResponse { status: 412, body });
         }
+        if self.mishap == Some(Mishap::CandidateFrozen) {
+            self.frozen = candidate.parse().ok();
+            let body = "no good candidates have been found".to_owned();
+            return Ok(RestResponse { status: 412, body });
+        }
         if self.mishap == Some(Mishap::CandidateFreezes) {
             self.frozen = candidate.parse().ok();
             return Ok(RestResponse { status: 503, body: "Switchover failed".to_owned() });

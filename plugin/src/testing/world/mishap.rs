@@ -35,6 +35,8 @@ pub(crate) enum Mishap {
     LeaderGoneAtCheckpoint,
     /// The candidate freezes while Patroni switches over, and Patroni gives up.
     CandidateFreezes,
+    /// The candidate freezes just before the switchover is requested, and Patroni refuses it.
+    CandidateFrozen,
     /// The new leader freezes right after the switchover.
     NewLeaderFreezes,
     /// Patroni refuses to switch over.

@@ -28,6 +28,8 @@ async fn wait_for_a_frozen_leader_is_reported_and_ends_within_the_timeout() {
     let said = screen.stderr();
     assert!(said.matches("still waiting after").count() >= 3, "{said}");
     let why = failure.to_string();
+    let signs = "the lock says acid-a-0, and the leader's label is on acid-a-0";
+    assert!(said.contains(signs) && why.contains(signs), "{said}{why}");
     assert!(why.contains("acid-a-0 does not answer any more: timed out after 1s"), "{why}");
     assert!(why.contains("kubectl pgscale status acid-a --why -n db"), "{why}");
     assert!(why.contains("run the same command again"), "{why}");
@@ -46,6 +48,32 @@ async fn candidate_that_freezes_is_named_with_the_next_command() {
             "acid-a-0 does not answer any more: timed out after 1s",
             "kubectl pgscale status acid-a --why -n db",
             "run the same command again",
+        ] {
+            assert!(why.contains(part), "{line}: {why}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn candidate_that_patroni_refuses_is_named_with_the_next_command() {
+    for (line, next) in [
+        ("down acid-a --to 3 --yes", "run the same command again: it chooses the best member"),
+        ("switchover acid-a", "run the same command again: it chooses the best member"),
+        (
+            "switchover acid-a --to acid-a-0",
+            "run the same command again once acid-a-0 is fit, or name another member",
+        ),
+    ] {
+        let world = World::new(5, 4).with(Mishap::CandidateFrozen);
+        let (_, failure, _) = patient(&world, line).await;
+        assert_eq!((failure.kind.code(), world.declared()), (3, 5), "{line}: {failure}");
+        let why = failure.to_string();
+        for part in [
+            "Patroni refused to switch over from acid-a-4 to acid-a-0: 412",
+            "nothing was changed",
+            "acid-a-0 does not answer any more: timed out after 1s",
+            "kubectl pgscale status acid-a --why -n db",
+            next,
         ] {
             assert!(why.contains(part), "{line}: {why}");
         }
