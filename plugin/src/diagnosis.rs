@@ -7,13 +7,13 @@
 
 use std::fmt::Display;
 
-use pgscale_guard::Seen;
 use pgscale_guard::evidence::Evidence;
-use pgscale_guard::facts::Facts;
+use pgscale_guard::facts::{Facts, Health, Member, Problem};
 use pgscale_guard::object_ref::{Kind, ObjectRef};
 use pgscale_guard::printable::printable;
 use pgscale_guard::remedy::{Command, Reach, Remedy, Suggested};
 use pgscale_guard::rules::critical_operation;
+use pgscale_guard::{Assessment, Seen};
 
 use crate::events::Event;
 use crate::execute::switchover::labelled;
@@ -228,14 +228,32 @@ fn leaderless(clues: &Clues<'_>) -> Cause {
         let what = "no member leads, and Patroni is paused: no member takes over";
         return ending_the_pause(clues, what, vec![lock]);
     }
-    let mut cause =
-        Cause::new("no member leads: nothing can be written", clues.patronictl(&["list"]))
-            .because_of(lock);
-    for member in facts.all_members() {
-        let health = crate::plan::describe(&clues.snapshot.facts.assessment().health(member));
+    let assessment = clues.snapshot.facts.assessment();
+    let members = facts.all_members();
+    let list = clues.patronictl(&["list"]);
+    let mut cause = if !members.is_empty() && members.iter().all(|it| barred(&assessment, it)) {
+        let next = "remove the tag nofailover: no member leads, and one with the tag never does";
+        Cause::new(
+            "no member leads, and every member that is there is tagged nofailover",
+            Remedy::note(next).or_to("see the tags", list),
+        )
+    } else {
+        Cause::new("no member leads: nothing can be written", list)
+    };
+    cause = cause.because_of(lock);
+    for member in members {
+        let health = crate::plan::describe(&assessment.takeover(member));
         cause = cause.because(ObjectRef::pod(&member.name), "health", health);
     }
     cause
+}
+
+/// Returns whether `member` is tagged `nofailover`, whatever else ails it.
+fn barred(assessment: &Assessment<'_>, member: &Member) -> bool {
+    match assessment.takeover(member) {
+        Health::Unhealthy(problems) => problems.contains(&Problem::NoFailover),
+        Health::Healthy | Health::Unknown(_) => false,
+    }
 }
 
 fn is_paused(facts: &Facts) -> bool {

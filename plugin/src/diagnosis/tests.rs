@@ -9,6 +9,8 @@ use crate::services::Services;
 use crate::testing::{facts, stalled, with};
 use crate::watch::{Goal, missing};
 
+mod leader;
+
 fn snapshot(facts: Facts) -> Snapshot {
     let addresses = |ordinals: &[i64]| {
         Seen::Known(ordinals.iter().map(|ordinal| format!("10.244.0.{}", 10 + ordinal)).collect())
@@ -171,13 +173,6 @@ fn converged_cluster_that_nothing_would_mend_has_a_cause() {
             None => assert_eq!(first, None),
         }
     }
-}
-
-#[test]
-fn resume_is_never_suggested_during_a_major_upgrade() {
-    let mark = |facts, ordinal| with(facts, ordinal, |it| it.pod.critical_operation = true);
-    let upgrade = (0..3).fold(leaderless(true), mark);
-    insta::assert_snapshot!(first(upgrade, Vec::new()), @"no member leads, and Patroni is paused: no member takes over | configmap/acid-a-leader: leader: none; configmap/acid-a-config: pause: true; pod/acid-a-0: label critical-operation: true; pod/acid-a-1: label critical-operation: true; pod/acid-a-2: label critical-operation: true | kubectl get pods -L critical-operation -w -n db --context=c");
 }
 
 #[test]
