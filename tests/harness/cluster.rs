@@ -81,23 +81,30 @@ impl Cluster {
     /// # Errors
     /// Fails when the API server refuses the object.
     pub async fn submit(&self, instances: u32, spec: Value) -> Result<()> {
-        let mut declared = json!({
-            "teamId": "acid", "numberOfInstances": instances,
-            "volume": {"size": "1Gi"}, "postgresql": {"version": self.version().await?},
-        });
-        overlay(&mut declared, &spec);
-        let object = json!({
-            "apiVersion": "acid.zalan.do/v1", "kind": "postgresql",
-            "metadata": {"namespace": self.namespace, "name": self.name},
-            "spec": declared,
-        });
-        let object: DynamicObject =
-            serde_json::from_value(object).context("failed to build a postgresql object")?;
+        let object: DynamicObject = serde_json::from_value(self.manifest(instances, spec).await?)
+            .context("failed to build a postgresql object")?;
         self.objects()
             .create(&PostParams::default(), &object)
             .await
             .with_context(|| format!("failed to create {}", self.name))?;
         Ok(())
+    }
+
+    /// Returns the object as it is created, with `instances` members and `spec` over the usual one.
+    ///
+    /// # Errors
+    /// Fails when the server of this machine does not report its version.
+    pub async fn manifest(&self, instances: u32, spec: Value) -> Result<Value> {
+        let mut declared = json!({
+            "teamId": "acid", "numberOfInstances": instances,
+            "volume": {"size": "1Gi"}, "postgresql": {"version": self.version().await?},
+        });
+        overlay(&mut declared, &spec);
+        Ok(json!({
+            "apiVersion": "acid.zalan.do/v1", "kind": "postgresql",
+            "metadata": {"namespace": self.namespace, "name": self.name},
+            "spec": declared,
+        }))
     }
 
     /// Returns the PostgreSQL version to declare: the one that pods run, or the newest in the CRD.

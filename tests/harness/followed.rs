@@ -70,7 +70,11 @@ impl Followed {
         Ok(Said { stdout, stderr: self.seen, code: status.code() })
     }
 
-    async fn line(&mut self) -> Result<Option<String>> {
+    /// Reads the next line of stderr. Returns `None` at its end.
+    ///
+    /// # Errors
+    /// Fails when its stderr cannot be read.
+    pub async fn line(&mut self) -> Result<Option<String>> {
         let line = self.lines.next_line().await.context("failed to read stderr")?;
         if let Some(line) = &line {
             self.seen.push_str(line);

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use pgscale_tests::progress::brief;
 use pgscale_tests::proof::Outcome;
@@ -30,6 +31,21 @@ pub(crate) struct Row {
     pub(crate) with_plugin: Outcome,
 }
 
+/// One case of the plugin's act and watch, and what a person saw.
+#[derive(Clone, Debug)]
+pub(crate) struct Act {
+    /// The number of the case in `docs/cases.md`.
+    pub(crate) case: &'static str,
+    /// The state that was staged, in words.
+    pub(crate) staged: &'static str,
+    /// The command line after `kubectl pgscale`, or the whole of another one.
+    pub(crate) command: String,
+    /// The decisive lines, each with the time since the command was started.
+    pub(crate) said: Vec<(Duration, String)>,
+    /// The end, in words.
+    pub(crate) end: String,
+}
+
 /// The outcomes of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Proof(Mutex<Outcomes>);
@@ -38,6 +54,7 @@ pub(crate) struct Proof(Mutex<Outcomes>);
 struct Outcomes {
     staged: Vec<Row>,
     lost: Vec<Row>,
+    acted: Vec<Act>,
     walked: Vec<(&'static str, Walked)>,
     searched: Option<Searched>,
 }
@@ -51,6 +68,11 @@ impl Proof {
     /// Adds a row of the table of losses.
     pub(crate) fn lost(&self, row: Row) {
         self.outcomes().lost.push(row);
+    }
+
+    /// Adds a row of the table of the plugin's act and watch.
+    pub(crate) fn acted(&self, act: Act) {
+        self.outcomes().acted.push(act);
     }
 
     /// Adds a walk.
@@ -69,6 +91,7 @@ impl Proof {
         let mut text = machine();
         table(&mut text, "From five members to two", &outcomes.staged);
         table(&mut text, "Losses by a plain edit, a tenant or a slip", &outcomes.lost);
+        acts(&mut text, &outcomes.acted);
         walks(&mut text, &outcomes.walked);
         if let Some(searched) = &outcomes.searched {
             model(&mut text, searched);
@@ -104,6 +127,23 @@ fn table(text: &mut String, title: &str, rows: &[Row]) {
     );
     for Row { words, alone, answered, with_plugin } in rows {
         _ = writeln!(text, "| {words} | {alone} | {answered} | {with_plugin} |");
+    }
+}
+
+fn acts(text: &mut String, acts: &[Act]) {
+    if acts.is_empty() {
+        return;
+    }
+    text.push_str(
+        "\n### The plugin's act and watch\n\n\
+         The cases D of [cases](cases.md). Seconds count from the start of the command.\n\n\
+         | case | staged | command | printed after so many seconds | the end |\n\
+         |---|---|---|---|---|\n",
+    );
+    for Act { case, staged, command, said, end } in acts {
+        let said = said.iter().map(|(at, line)| format!("{:.0}: `{line}`", at.as_secs_f64()));
+        let said = said.collect::<Vec<_>>().join("; ").replace('|', "\\|");
+        _ = writeln!(text, "| {case} | {staged} | `{command}` | {said} | {end} |");
     }
 }
 

@@ -5,6 +5,7 @@
 //! also records what is not asserted: the operator alone, and walks of many steps. It writes
 //! `docs/proof.md`.
 
+mod acts;
 mod alone;
 mod document;
 mod floor;
@@ -151,6 +152,7 @@ fn wanted(args: &Args, name: &str) -> bool {
 fn selected(args: &Args, proof: &Arc<Proof>) -> Vec<Case> {
     let mut parts = stages::parts(proof);
     parts.extend(losses::parts(proof));
+    parts.extend(acts::parts(proof));
     parts.extend(walks(args, proof));
     parts.extend(floor::parts(args.seed));
     // What a person reads is looked at, and is no part of the page.
