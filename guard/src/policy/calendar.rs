@@ -7,7 +7,7 @@
 
 use std::sync::LazyLock;
 
-use jiff::civil::{Date, Weekday};
+use jiff::civil::{Date, Time, Weekday};
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use jiff::{Span, Timestamp, ToSpan as _};
 
@@ -19,6 +19,9 @@ static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundl
 /// The number of days in which the next opening is looked for. A weekly window may lie in the hour
 /// that a clock skips.
 const DAYS_AHEAD: i64 = 21;
+
+/// The minutes of a day, and so its end.
+const WHOLE_DAY: i16 = 24 * 60;
 
 /// A time in which the count must not change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,6 +144,12 @@ impl Windows {
 impl Window {
     fn of(spec: &WindowSpec) -> Result<Self, String> {
         let (from, to) = (minutes(&spec.from)?, minutes(&spec.to)?);
+        if from == WHOLE_DAY {
+            return Err(format!(
+                "{:?} ends a day: a window begins at 00:00 of the next day",
+                spec.from
+            ));
+        }
         Ok(Self { days: spec.days.clone().unwrap_or_default(), from, to })
     }
 
@@ -166,7 +175,8 @@ impl Window {
         let (Ok(hour), Ok(minute)) = (i8::try_from(hour), i8::try_from(minute)) else {
             return Vec::new();
         };
-        let ambiguous = || zone.to_ambiguous_timestamp(day.at(hour, minute, 0, 0));
+        let Ok(time) = Time::new(hour, minute, 0, 0) else { return Vec::new() };
+        let ambiguous = || zone.to_ambiguous_timestamp(day.to_datetime(time));
         [ambiguous().earlier(), ambiguous().later()].into_iter().flatten().collect()
     }
 
@@ -184,7 +194,7 @@ fn minutes(text: &str) -> Result<i16, String> {
         .and_then(|(hour, minute)| Some((hour.parse::<i16>().ok()?, minute.parse::<i16>().ok()?)));
     match parsed {
         Some((hour @ 0..=23, minute @ 0..=59)) => Ok(hour * 60 + minute),
-        Some((24, 0)) => Ok(24 * 60),
+        Some((24, 0)) => Ok(WHOLE_DAY),
         Some(_) | None => Err(format!("{text:?} is no time of day such as 09:00")),
     }
 }
@@ -344,6 +354,19 @@ mod tests {
         );
         let until = windows("Europe/Berlin", &json!([{"from": "01:00", "to": "02:15"}]));
         check(&until, &[("2026-10-25T00:15:00Z", false, "2026-10-25T01:00:00Z")]);
+    }
+
+    /// The definition refuses it. A file that is checked offline may still have it.
+    #[test]
+    fn window_that_begins_at_the_end_of_a_day_is_refused_and_never_panics() {
+        let allow = json!({"allow": [{"from": "24:00", "to": "02:00"}]});
+        let spec: WindowsSpec = serde_json::from_value(allow).unwrap();
+        let why = Windows::of(&spec).unwrap_err();
+        assert_eq!(why, "\"24:00\" ends a day: a window begins at 00:00 of the next day");
+        // Not even where such a window is there: the end of a day is no time of the clock.
+        let window = Window { days: Vec::new(), from: WHOLE_DAY, to: 120 };
+        let day = "2026-11-24".parse().unwrap();
+        assert_eq!(window.begins(day, &TimeZone::UTC), Vec::new());
     }
 
     #[test]
