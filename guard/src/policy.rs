@@ -11,7 +11,7 @@
 //! `builtIn` of a `ClusterScalePolicy`. A `ScalePolicy` lowers only the rules that the platform
 //! lists as loosenable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -27,6 +27,7 @@ use crate::selector::{matches, matches_all};
 use crate::severity::Severity;
 
 mod calendar;
+mod crowd;
 mod spec;
 mod undecodable;
 mod written;
@@ -41,6 +42,8 @@ pub use spec::{
 pub use undecodable::{Undecodable, decode};
 pub use written::Written;
 
+use crowd::{HELD, Held};
+
 /// The rules that a policy of a namespace never lowers unless the platform lists them as
 /// loosenable. They protect the leader and the last copies.
 const FIXED: &[RuleId] = &[
@@ -51,9 +54,6 @@ const FIXED: &[RuleId] = &[
     RuleId::TOO_FEW_HEALTHY_SURVIVORS,
     RuleId::VOLUMES_DELETED,
 ];
-
-/// The most policies of one kind that hold for one cluster. A review computes the calendar of each.
-const HELD: usize = 64;
 
 /// The owner of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,7 +180,7 @@ impl Policies {
         cluster: &BTreeMap<String, String>,
     ) -> Self {
         let mut combined = Self::default();
-        let mut held = 0;
+        let mut held = Held::default();
         for policy in everywhere {
             let source = named(Kind::ClusterScalePolicy, policy.metadata.name.as_deref());
             let selector = policy.spec.namespace_selector.as_ref();
@@ -193,11 +193,14 @@ impl Policies {
             let spec = &policy.spec;
             if combined.hear(&mut held, &source, Scope::Platform, here, &spec.policy, cluster) {
                 combined.built_in(&source, spec.built_in.as_ref());
+                if held.policies > HELD {
+                    combined.condense_built_in();
+                }
             }
         }
         // Only now it is known which rules these may lower. They are counted on their own: the editor of a
         // namespace adds as many as it likes, and takes no place of a policy of the platform.
-        let mut held = 0;
+        let mut held = Held::default();
         for policy in own {
             let source = named(Kind::ScalePolicy, policy.metadata.name.as_deref());
             combined.hear(&mut held, &source, Scope::Namespace, Ok(true), &policy.spec, cluster);
@@ -209,11 +212,11 @@ impl Policies {
         }
     }
 
-    /// Adds a policy if it holds for the cluster. Returns whether it does. One that is too many counts as
-    /// one that could not be read, and so do all after it.
+    /// Adds a policy if it holds for the cluster. Returns whether it does. One whose calendar is too many
+    /// counts as one that could not be read, and so do all after it that have one.
     fn hear(
         &mut self,
-        held: &mut usize,
+        held: &mut Held,
         source: &ObjectRef,
         scope: Scope,
         here: Result<bool, String>,
@@ -224,23 +227,39 @@ impl Policies {
         let matched = match (here, matches(selector, cluster)) {
             // If either selector does not match, the other one does not matter.
             (Ok(false), _) | (_, Ok(false)) => return false,
-            (Ok(true), Ok(true)) if *held < HELD => self.add(source, scope, spec),
-            (Ok(true), Ok(true)) => Err(format!(
-                "more than {HELD} policies of its kind hold for this cluster, the most that pgscale looks \
-                 at: delete some, or narrow their selectors"
-            )),
+            (Ok(true), Ok(true)) => Ok(()),
             (Err(why), _) | (_, Err(why)) => Err(why),
         };
-        *held += 1;
-        if *held > HELD + 1 {
-            return false;
-        }
-        if let Err(why) = matched {
+        held.policies += 1;
+        let has_calendar = spec.freeze.is_some() || spec.windows.is_some();
+        held.calendars += usize::from(has_calendar);
+        let added = matched.and_then(|()| {
+            if held.policies <= HELD {
+                return self.add(source, scope, spec);
+            }
+            let mut one = Self { loosenable: self.loosenable.clone(), ..Self::default() };
+            if !has_calendar || held.calendars <= HELD {
+                let added = one.add(source, scope, spec);
+                self.condense(one);
+                return added;
+            }
+            let without = ScalePolicySpec { freeze: None, windows: None, ..spec.clone() };
+            let added = one.add(source, scope, &without);
+            self.condense(one);
+            added.and(Err(format!(
+                "more than {HELD} policies of its kind with a freeze or windows hold for this cluster, the most \
+                 that pgscale looks at: delete some, or narrow their selectors"
+            )))
+        });
+        let Err(why) = added else { return true };
+        // One reason is enough for all calendars that are too many.
+        let repeated = has_calendar && held.calendars > HELD + 1;
+        if !repeated && held.unread <= HELD {
+            held.unread += 1;
             let before = self.unreadable.take().map_or(String::new(), |before| before + "; ");
             self.unreadable = Some(format!("{before}{source}: {why}"));
-            return false;
         }
-        true
+        false
     }
 
     fn built_in(&mut self, source: &ObjectRef, built_in: Option<&BuiltIn>) {
@@ -311,7 +330,7 @@ impl Policies {
         let max_age = spec.backup.as_ref().and_then(|backup| backup.max_age.as_deref());
         let max_age = own.limit(RuleId::NO_RECENT_BACKUP, max_age.map(age).transpose()?);
         let both = self.backup_max_age.take().into_iter().chain(max_age);
-        self.backup_max_age = both.max_by_key(|limit| (limit.mode, std::cmp::Reverse(limit.value)));
+        self.backup_max_age = Self::strictest_age(both);
         Ok(())
     }
 
@@ -321,17 +340,20 @@ impl Policies {
         all.into_iter().flatten().map(|limit| limit.value)
     }
 
+    /// Returns the least value of the strictest mode.
+    fn strictest_age(
+        ages: impl Iterator<Item = Limit<SignedDuration>>,
+    ) -> Option<Limit<SignedDuration>> {
+        ages.max_by_key(|limit| (limit.mode, std::cmp::Reverse(limit.value)))
+    }
+
     /// Returns the names of the policies that match, as `kind/name`, those that select the labels
     /// before the write included.
     pub fn names(&self) -> Vec<String> {
         let before = self.by_old_labels.iter().flat_map(|before| &before.matched);
-        let mut names = Vec::new();
-        for (name, _) in self.matched.iter().chain(before) {
-            if !names.contains(name) {
-                names.push(name.clone());
-            }
-        }
-        names
+        let mut seen = BTreeSet::new();
+        let all = self.matched.iter().chain(before).map(|(name, _)| name);
+        all.filter(|name| seen.insert(*name)).cloned().collect()
     }
 
     /// Returns policies that could not be read, with the reason.

@@ -148,14 +148,20 @@ mod tests {
             })
         };
         let any = json!({"instances": {"min": 1}});
+        let calendar =
+            json!({"instances": {"min": 1}, "freeze": {"until": "2020-01-01T00:00:00Z"}});
         let other = json!({"clusterSelector": {"matchLabels": {"env": "x"}}});
         let strange = json!({"mode": "Quarantine"});
-        let held = "scalepolicy/p0064: more than 64 policies of its kind hold for this cluster";
+        let held =
+            "scalepolicy/p0064: more than 64 policies of its kind with a freeze or windows hold";
         let many = "failed to list scalepolicies in db: the answer has more than 1000 objects";
         for (count, spec, why) in [
             (64, &any, None),
-            (65, &any, Some(held)),
-            (300, &any, Some(held)),
+            (65, &any, None),
+            (1000, &any, None),
+            (64, &calendar, None),
+            (65, &calendar, Some(held)),
+            (300, &calendar, Some(held)),
             (1000, &other, None),
             (1001, &other, Some(many)),
             (300, &strange, Some("284 more policies cannot be decoded")),
