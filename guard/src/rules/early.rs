@@ -14,8 +14,8 @@ use crate::operator::Operator;
 use crate::policy::Policies;
 use crate::postgresql::Postgresql;
 use crate::rule_id::RuleId;
-use crate::rules::judge::judge_by;
-use crate::rules::{Read, Reads, pgscale};
+use crate::rules::judge::judge_these;
+use crate::rules::pgscale;
 use crate::verdict::{Outcome, Verdict};
 
 /// The rules that refuse a written count whatever the operator's limits are.
@@ -62,10 +62,8 @@ pub fn refused_unseen(
         facts.operator = Seen::Known(operator.clone());
         certain = BY_THE_OPERATOR;
     }
-    let mut verdict = judge_by(&facts, policies, Reads::of(&[Read::Policies, Read::Operator]));
-    verdict.results.retain(|result| {
-        certain.contains(&result.rule) && matches!(result.outcome, Outcome::Found(_))
-    });
+    let mut verdict = judge_these(&facts, policies, certain);
+    verdict.results.retain(|result| matches!(result.outcome, Outcome::Found(_)));
     let found: Vec<RuleId> = verdict.results.iter().map(|result| result.rule).collect();
     verdict.findings.retain(|finding| found.contains(&finding.rule));
     if verdict.allows() {

@@ -5,7 +5,7 @@ use crate::evidence::Evidence;
 use crate::facts::Facts;
 use crate::policy::Policies;
 use crate::rule_id::RuleId;
-use crate::rules::{Kind, RULES, Reads, relabelled, severity};
+use crate::rules::{Kind, RULES, Reads, Rule, relabelled, severity};
 use crate::verdict::{Finding, Outcome, RuleResult, Severity, Standing, Verdict};
 
 /// Judges the change without the search for another count, which judges every candidate itself.
@@ -15,9 +15,18 @@ pub(super) fn judge(facts: &Facts, policies: &Policies) -> Verdict {
 
 /// Judges the change by the rules whose needs are `available`, without that search.
 pub(super) fn judge_by(facts: &Facts, policies: &Policies, available: Reads) -> Verdict {
-    let mut results = results(facts, policies, available);
+    judge_if(facts, policies, |rule| available.covers(rule.needs(facts)))
+}
+
+/// Judges the change by these rules alone, without that search.
+pub(super) fn judge_these(facts: &Facts, policies: &Policies, rules: &[RuleId]) -> Verdict {
+    judge_if(facts, policies, |rule| rules.contains(&rule.id))
+}
+
+fn judge_if(facts: &Facts, policies: &Policies, judges: impl Fn(&Rule) -> bool) -> Verdict {
+    let mut results = results(facts, policies, &judges);
     if let Some(before) = &policies.by_old_labels {
-        results = relabelled::stricter(facts, results, self::results(facts, before, available));
+        results = relabelled::stricter(facts, results, self::results(facts, before, &judges));
     }
     let mut verdict = Verdict::default();
     for (result, finding) in results {
@@ -28,12 +37,11 @@ pub(super) fn judge_by(facts: &Facts, policies: &Policies, available: Reads) -> 
     verdict
 }
 
-/// Returns the outcome of every rule whose needs are `available`, with the finding that policies
-/// leave, if any.
+/// Returns the outcome of every rule that `judges`, with the finding that policies leave, if any.
 fn results(
     facts: &Facts,
     policies: &Policies,
-    available: Reads,
+    judges: impl Fn(&Rule) -> bool,
 ) -> Vec<(RuleResult, Option<Finding>)> {
     let enforced = policies.enforced_lag().map(|limit| limit.value);
     let lower = |limit: u64| Some(enforced.map_or(limit, |enforced| enforced.min(limit)));
@@ -42,7 +50,7 @@ fn results(
         on_trial.map(|limit| (limit, Assessment::new(facts, lower(limit.value)))).collect();
     let facts = &Assessment::of(facts, policies);
     let mut results = Vec::with_capacity(RULES.len());
-    for rule in RULES.iter().filter(|rule| available.covers(rule.needs(facts))) {
+    for rule in RULES.iter().filter(|rule| judges(rule)) {
         if rule.kind == Kind::Calendar && facts.change.undo {
             results.push((RuleResult { rule: rule.id, outcome: Outcome::NotApplicable }, None));
             continue;
