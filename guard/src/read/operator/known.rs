@@ -2,12 +2,14 @@
 //!
 //! A review that read them itself would cost four requests, and without a list of accounts the
 //! Deployments of the whole Kubernetes cluster. So reviews share the Deployments that are at most
-//! [`MAX_AGE`] old. Their settings are read again for each review that is not refused before: an
-//! operator that starts a second later has the new ones. What could not be read is never kept.
+//! [`MAX_AGE`] old. What could not be read is never kept.
 //!
-//! A refusal may rest on settings that are at most [`MAX_AGE`] old while a watch announces every change of
-//! them, of the Deployments and of the list of accounts ([`KnownOperators::sources`]). Then the
-//! Deployments may be twice as old.
+//! They share the settings, too, at most [`MAX_AGE`] old, while a watch announces every change of them, of
+//! the Deployments and of the list of accounts ([`KnownOperators::sources`]). Then the Deployments may be
+//! twice as old. Without these watches the settings are read again for each review that is not refused
+//! before. An operator reads its settings once, as it starts (`initOperatorConfig`,
+//! pkg/controller/controller.go). So an edit that a watch announces late is none that an operator runs by
+//! yet. While reviews go on, a task reads all of this again before it is too old, and no review waits.
 //!
 //! Without a list of accounts the operator is the only Deployment that may be one. A task lists the
 //! Deployments of all namespaces every few seconds, and reviews read by name what it found.
@@ -36,6 +38,8 @@ use crate::read::shared::{Age, Moment};
 
 /// The age at which a look at the operators serves no further change.
 const MAX_AGE: Duration = Duration::from_secs(1);
+/// The age at which the next look is taken while this one still serves, so that no review waits for it.
+const RENEWED_AT: Duration = Duration::from_millis(800);
 /// The most objects of operators whose changes are to be announced.
 const SOURCES: usize = 32;
 /// The shortest time between two searches through the Deployments of all namespaces.
@@ -89,6 +93,8 @@ impl Source {
 struct Shared {
     /// The last look. The lock is held while one is taken, so that all who need it wait for it.
     look: Mutex<Option<Look>>,
+    /// Held while the next look is taken beside the reviews.
+    renewing: Arc<Mutex<()>>,
     /// The Deployments that the last search has found.
     searched: RwLock<Option<Search>>,
     /// An operator of an earlier look, of any age.
@@ -154,6 +160,17 @@ impl Look {
         self.sources.len() <= SOURCES
             && self.sources.iter().all(|it| unchanged(it).is_some_and(|since| since < self.first))
     }
+
+    /// Returns whether the Deployments and the accounts need no further read yet.
+    fn is_lasting(&self, objects: &Objects) -> bool {
+        self.began.elapsed() <= 2 * MAX_AGE && self.is_unchanged(objects)
+    }
+
+    /// Returns whether it serves every reader: a read of the last second confirms the settings, and no
+    /// watch has announced a change of anything since the look began.
+    fn is_certain(&self, objects: &Objects) -> bool {
+        self.read.elapsed() <= MAX_AGE && self.is_lasting(objects)
+    }
 }
 
 impl KnownOperators {
@@ -208,11 +225,44 @@ impl KnownOperators {
         let mut held = held
             .map_err(|_| format!("the operators: no answer within {}", exact(objects.patience)))?;
         if let Some(look) = held.as_ref().filter(|look| self.takes(look, asked, objects)) {
+            if look.read.elapsed() >= RENEWED_AT && look.is_certain(objects) {
+                self.renew(look, objects);
+            }
             return Ok(look.clone());
         }
-        let starts = &self.shared.starts;
-        let look = match held.as_ref().filter(|look| self.keeps_deployments(look, objects)) {
-            Some(look) => look.again(objects, starts).await,
+        let kept = held
+            .as_ref()
+            .filter(|look| look.began.elapsed() <= MAX_AGE || look.is_lasting(objects));
+        let look = self.next(kept, objects).await?;
+        *held = look.found.is_complete().then(|| look.clone());
+        Ok(look)
+    }
+
+    /// Takes the look after one that still serves, in a task of its own.
+    fn renew(&self, look: &Look, objects: &Objects) {
+        let Ok(renewing) = Arc::clone(&self.shared.renewing).try_lock_owned() else { return };
+        let (known, look, patience) = (self.clone(), look.clone(), MAX_AGE);
+        let objects = Objects { until: Instant::now() + patience, patience, ..objects.clone() };
+        tokio::spawn(async move {
+            // The Deployments are read by every other look, before they are too old.
+            let kept = Some(&look).filter(|look| look.began.elapsed() <= MAX_AGE);
+            // An error is that of the review that meets it.
+            if let Ok(next) = known.next(kept, &objects).await
+                && next.found.is_complete()
+            {
+                let mut held = known.shared.look.lock().await;
+                if held.as_ref().is_none_or(|held| held.moment < next.moment) {
+                    *held = Some(next);
+                }
+            }
+            drop(renewing);
+        });
+    }
+
+    /// Takes a look. Only the settings are read where the Deployments of an earlier one are `kept`.
+    async fn next(&self, kept: Option<&Look>, objects: &Objects) -> Result<Look, String> {
+        let look = match kept {
+            Some(look) => look.again(objects, &self.shared.starts).await,
             None => self.take_look(objects).await?,
         };
         let first = look.found.operators.iter().find_map(|(_, operator)| operator.as_ref().ok());
@@ -220,28 +270,19 @@ impl KnownOperators {
             let mut last = self.shared.last.write().unwrap_or_else(PoisonError::into_inner);
             *last = Some(first.clone());
         }
-        *held = look.found.is_complete().then(|| look.clone());
         Ok(look)
     }
 
     /// Returns whether a look is young enough for a reader that `asked` then.
     fn takes(&self, look: &Look, asked: Instant, objects: &Objects) -> bool {
-        let recent = look.read.elapsed() <= MAX_AGE;
+        if look.is_certain(objects) {
+            return true;
+        }
         match self.age {
             Age::Since(moment) => look.moment > moment && look.is_of_one_second(),
-            Age::Recent => look.read >= asked || recent,
-            Age::Unchanged(moment) => {
-                look.moment > moment
-                    || recent && look.began.elapsed() <= 2 * MAX_AGE && look.is_unchanged(objects)
-            }
+            Age::Recent => look.read >= asked || look.read.elapsed() <= MAX_AGE,
+            Age::Unchanged(moment) => look.moment > moment,
         }
-    }
-
-    /// Returns whether only the settings have to be read again.
-    fn keeps_deployments(&self, look: &Look, objects: &Objects) -> bool {
-        let age = look.began.elapsed();
-        let for_a_refusal = matches!(self.age, Age::Recent | Age::Unchanged(_));
-        age <= MAX_AGE || for_a_refusal && age <= 2 * MAX_AGE && look.is_unchanged(objects)
     }
 
     async fn take_look(&self, objects: &Objects) -> Result<Look, String> {
