@@ -55,10 +55,8 @@ pub(super) async fn workload(
             return Err(NO_RULE_ASKS.to_owned());
         }
         let prefix = format!("pgdata-{name}-");
-        let own = |claim: &PersistentVolumeClaim| {
-            claim.metadata.name.as_deref().is_some_and(|name| name.starts_with(&prefix))
-        };
-        objects.list_matching::<PersistentVolumeClaim>(Some(namespace), own).await
+        let own = |name: &str| name.starts_with(&prefix);
+        objects.list_matching::<PersistentVolumeClaim>(Some(namespace), own, |_| true).await
     };
     let known = async {
         let set = objects.get::<StatefulSet>(Some(namespace), name).await;

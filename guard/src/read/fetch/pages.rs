@@ -1,10 +1,16 @@
 //! Lists that are read page by page.
 
-use kube::api::{ListParams, Request};
-use kube::core::{ObjectList, ObjectMeta, PartialObjectMeta, Resource};
-use serde::de::DeserializeOwned;
+use std::borrow::Cow;
+use std::sync::Arc;
 
-use super::{Kind, Objects, PAGE, attempt, reason};
+use kube::api::{ListParams, Request};
+use kube::core::{ListMeta, ObjectList, ObjectMeta, PartialObjectMeta, Resource};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::{Built, Kind, Objects, PAGE, ReadError, attempt, reason};
+use crate::read::lean::without_managed_fields;
 
 /// The most objects of one list that are looked through.
 const OBJECTS: usize = 25_000;
@@ -13,11 +19,41 @@ const REQUESTS: usize = 400;
 /// The part of a page that is asked for where a page is too large to be read.
 const SMALLER: u32 = 8;
 
+/// A page of a list, its objects still encoded.
+#[derive(Deserialize)]
+struct Page<'a> {
+    #[serde(default)]
+    metadata: ListMeta,
+    #[serde(borrow, deserialize_with = "null_as_none")]
+    items: Vec<&'a RawValue>,
+}
+
+/// Some lists without an object have null in place of the objects.
+fn null_as_none<'de: 'a, 'a, D: Deserializer<'de>>(json: D) -> Result<Vec<&'a RawValue>, D::Error> {
+    Option::<Vec<&'a RawValue>>::deserialize(json).map(Option::unwrap_or_default)
+}
+
+/// The name of an object, and nothing else.
+#[derive(Deserialize)]
+struct Named<'a> {
+    #[serde(borrow, default)]
+    metadata: Name<'a>,
+}
+
+#[derive(Default, Deserialize)]
+struct Name<'a> {
+    #[serde(borrow)]
+    name: Option<Cow<'a, str>>,
+}
+
+/// The objects of a page that are kept, the number of all, and the token of the next page.
+type Kept<K> = (Vec<K>, usize, Option<String>);
+
 impl Objects {
-    /// Reads the objects of a known type that `keep` selects, page by page, because there may be
-    /// thousands of others.
+    /// Reads the objects of a known type with a name that `named` selects and with everything else that
+    /// `keep` does, page by page, because there may be thousands of others.
     ///
-    /// A page of large objects may have more than is read at once. Then a smaller one is asked for.
+    /// Of the others only the names are decoded, and of none the `managedFields`. A page of large objects may have more than is read at once. Then a smaller one is asked for.
     ///
     /// # Errors
     /// A reason: a page could not be read, one object is larger than is read at once, or there are more
@@ -25,21 +61,20 @@ impl Objects {
     pub(in crate::read) async fn list_matching<K>(
         &self,
         namespace: Option<&str>,
+        named: impl Fn(&str) -> bool,
         keep: impl Fn(&K) -> bool,
     ) -> Result<Vec<K>, String>
     where
         K: Resource<DynamicType = ()> + DeserializeOwned + Clone,
     {
         let kind = Kind::of::<K>(namespace);
-        let (mut kept, mut seen) = (Vec::new(), 0);
+        let (mut all, mut seen) = (Vec::new(), 0);
         let (mut next, mut limit): (Option<String>, u32) = (None, PAGE);
         for _ in 0..REQUESTS {
             let request = Request::new(kind.path.clone()).list(&page(limit, next.clone()));
-            let list: ObjectList<K> = match self
-                .send(|| attempt("list", &kind, None), request)
-                .await
-            {
-                Ok(list) => list,
+            let page = self.page(&kind, request, &named, &keep).await;
+            let (kept, count, more) = match page {
+                Ok(page) => page,
                 Err(error) if error.is_too_large() && limit > 1 => {
                     limit = (limit / SMALLER).max(1);
                     continue;
@@ -53,16 +88,50 @@ impl Objects {
                     return Err(which.map_or(reason.clone(), |name| format!("{reason} ({name})")));
                 }
             };
-            seen += list.items.len();
-            kept.extend(list.items.into_iter().filter(&keep));
-            match list.metadata.continue_.filter(|token| !token.is_empty()) {
+            seen += count;
+            all.extend(kept);
+            match more {
                 Some(_) if seen >= OBJECTS => break,
                 Some(token) => next = Some(token),
-                None => return Ok(kept),
+                None => return Ok(all),
             }
             limit = PAGE.min(limit * 2);
         }
         Err(format!("{}: there are more than {seen}", attempt("list", &kind, None)))
+    }
+
+    /// Reads one page of a list.
+    async fn page<K: DeserializeOwned>(
+        &self,
+        kind: &Kind,
+        request: Built,
+        named: impl Fn(&str) -> bool,
+        keep: impl Fn(&K) -> bool,
+    ) -> Result<Kept<K>, ReadError> {
+        let asked = || attempt("list", kind, None);
+        let text = self.text(&asked, request).await?;
+        let read = || -> serde_json::Result<Kept<K>> {
+            let Page { metadata, items } = serde_json::from_str(text.as_str())?;
+            let count = items.len();
+            let mut kept = Vec::new();
+            for item in items {
+                let Named { metadata } = serde_json::from_str(item.get())?;
+                if !named(metadata.name.as_deref().unwrap_or_default()) {
+                    continue;
+                }
+                let object = serde_json::from_str(&without_managed_fields(item.get()))?;
+                if keep(&object) {
+                    kept.push(object);
+                }
+            }
+            Ok((kept, count, metadata.continue_.filter(|token| !token.is_empty())))
+        };
+        let read = read();
+        text.leave();
+        read.map_err(|error| ReadError::Kube {
+            asked: asked(),
+            source: Arc::new(kube::Error::SerdeError(error)),
+        })
     }
 
     /// Returns the name of the next object of a list. It asks for its metadata alone.
@@ -135,7 +204,7 @@ mod tests {
             async move { Ok::<_, Infallible>(Response::new(Body::from(page.into_bytes()))) }
         });
         let objects = Objects::of(Client::new(service, "default"), Duration::from_secs(60));
-        let found = objects.list_matching::<Deployment>(None, |_| true).await;
+        let found = objects.list_matching::<Deployment>(None, |_| true, |_| true).await;
         let names = found.map(|all| all.into_iter().filter_map(|it| it.metadata.name).collect());
         let pages = pages.lock().unwrap().clone();
         (names, pages)
@@ -150,6 +219,33 @@ mod tests {
         assert_eq!(found.as_deref(), Ok(&names[..]));
         assert_eq!(pages[..3], [250, 31, 3], "{pages:?}");
         assert!(pages.len() < 20, "{pages:?}");
+    }
+
+    /// Of the other objects only the names are looked at: whatever else they hold is no matter.
+    #[tokio::test]
+    async fn objects_with_other_names_are_not_decoded() {
+        let item = |name: &str, replicas: Value| {
+            json!({"metadata": {"name": name, "managedFields": [{"manager": "kubectl"}]},
+                "spec": {"replicas": replicas, "selector": {}, "template": {}}})
+        };
+        let read = async |own: Value| {
+            let items = [item("other", json!("many")), own, json!({"metadata": {}}), json!({})];
+            let page = json!({"metadata": {}, "items": items}).to_string();
+            let service = tower::service_fn(move |_: Request<Body>| {
+                let page = page.clone();
+                async move { Ok::<_, Infallible>(Response::new(Body::from(page.into_bytes()))) }
+            });
+            let objects = Objects::of(Client::new(service, "default"), Duration::from_secs(60));
+            objects.list_matching::<Deployment>(None, |name| name == "own", |_| true).await
+        };
+        let found = read(item("own", json!(3))).await.unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].spec.as_ref().and_then(|spec| spec.replicas), Some(3));
+        assert_eq!(found[0].metadata.managed_fields, Some(Vec::new()));
+        assert!(
+            read(item("own", json!("many"))).await.is_err(),
+            "one of its own is not passed over"
+        );
     }
 
     #[tokio::test]

@@ -52,7 +52,7 @@ pub(super) async fn only_candidate(objects: &Objects) -> Result<Vec<Deployment>,
 
 /// Lists the Deployments of the whole Kubernetes cluster that may be operators.
 pub(super) async fn possible(objects: &Objects) -> Result<Vec<Deployment>, String> {
-    objects.list_matching::<Deployment>(None, may_operate).await
+    objects.list_matching::<Deployment>(None, |_| true, may_operate).await
 }
 
 /// Reads the Deployments with these names again, and returns those of the only possible operator.
@@ -137,7 +137,7 @@ pub(super) async fn under(
         accounts.iter().map(|account| account.namespace.as_str()).collect();
     let lists = namespaces.into_iter().map(|namespace| {
         let keep = |deployment: &Deployment| accounts.contains(&account(deployment));
-        objects.list_matching::<Deployment>(Some(namespace), keep)
+        objects.list_matching::<Deployment>(Some(namespace), |_| true, keep)
     });
     let lists: Result<Vec<_>, String> =
         futures::future::join_all(lists).await.into_iter().collect();
