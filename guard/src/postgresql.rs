@@ -114,19 +114,22 @@ pub enum Malformed {
 impl Postgresql {
     /// Reads an object as the API server stores it. Absent parts are no error, wrong types are.
     pub fn of(object: &Value) -> Result<Self, Malformed> {
-        let metadata = if object["metadata"].is_null() {
+        Self::of_parts(object["metadata"].clone(), object["spec"].clone(), &object["status"])
+    }
+
+    /// Reads the parts of such an object, `Null` for an absent one. The spec is kept as it is.
+    pub fn of_parts(metadata: Value, spec: Value, status: &Value) -> Result<Self, Malformed> {
+        let metadata = if metadata.is_null() {
             ObjectMeta::default()
         } else {
-            serde_json::from_value::<ObjectMeta>(object["metadata"].clone())
+            serde_json::from_value::<ObjectMeta>(metadata)
                 .map_err(|error| Malformed::Metadata(error.to_string()))?
         };
-        let spec = object["spec"].clone();
         let instances = match spec.get("numberOfInstances") {
             None | Some(Value::Null) => None,
             Some(count) => Some(count.as_i64().ok_or_else(|| Malformed::Count(count.to_string()))?),
         };
         // Objects written by operators before 1.0 hold the status as a bare string.
-        let status = &object["status"];
         let status = status.as_str().or_else(|| status["PostgresClusterStatus"].as_str());
         let writes = Writes::of(metadata.managed_fields.as_deref().unwrap_or_default());
         let count_managers = metadata

@@ -7,6 +7,7 @@
 // The fuzz target `review` is this program, with the way of a review alone (fuzz/README.md).
 #![cfg_attr(fuzzing, no_main, allow(dead_code, reason = "nothing else runs there"))]
 
+use std::num::NonZero;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -51,6 +52,12 @@ fn main() -> ExitCode {
     }
 }
 
+/// Returns the number of threads that judge: as many as there are cores, and few on a large node. Each
+/// takes memory of its own, and the API server is the bound of the reviews before these are.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get).min(4)
+}
+
 #[expect(clippy::print_stderr, reason = "the last message of the process")]
 fn failed(error: &anyhow::Error) -> ExitCode {
     eprintln!("error: {error:#}");
@@ -60,6 +67,7 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Serve(arguments) => tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(workers())
             .enable_all()
             .build()
             .context("failed to start the runtime")?

@@ -10,6 +10,7 @@
 use std::time::Duration;
 
 use pgscale_guard::Change;
+use pgscale_guard::overrides::Overrides;
 use pgscale_guard::read::{Age, Reader};
 use pgscale_guard::rules::{refusable_unseen, refused_unseen};
 
@@ -54,7 +55,8 @@ impl Early {
         let now = (self.certain.clock)();
         let mut policies = self.certain.policies(change).await;
         let mut operator = None;
-        if refused_unseen(change, now, &policies, None).is_none() {
+        let refused = refused_unseen(change, now, &policies, None);
+        if refused.is_none() {
             // Nearly every change passes the operator's limits: a guess by what was read for another
             // review spares it the wait for the operator alone.
             let guess = self.recent.operator(&change.new).await;
@@ -65,7 +67,12 @@ impl Early {
         if policies.overrides.unreadable.is_some() {
             return None;
         }
-        let (facts, verdict) = refused_unseen(change, now, &policies, operator.as_ref())?;
+        // Only overrides change what was judged before them, and nearly every cluster has none.
+        let refused = refused.filter(|_| policies.overrides == Overrides::default());
+        let (facts, verdict) = match refused {
+            Some(refused) => refused,
+            None => refused_unseen(change, now, &policies, operator.as_ref())?,
+        };
         Some(JudgedChange { unseen: true, ..JudgedChange::new(&facts, &policies, verdict) })
     }
 }

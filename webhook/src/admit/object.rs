@@ -183,9 +183,8 @@ impl<'a> Object<'a> {
             Spec::Other(json) => budget.decode(&Part::new(self.side, "spec"), json)?,
             Spec::Missing => Value::Null,
         };
-        let object =
-            json!({"metadata": metadata, "spec": spec, "status": self.operator_status(budget)?});
-        Postgresql::of(&object)
+        let status = self.operator_status(budget)?;
+        Postgresql::of_parts(Value::Object(metadata), spec, &status)
             .map_err(|error| Refusal::malformed(Part::new(self.side, ""), &error.to_string()))
     }
 
