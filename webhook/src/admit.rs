@@ -9,17 +9,15 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, HttpBody as _};
+use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use futures::{FutureExt as _, StreamExt as _};
+use futures::FutureExt as _;
 use kube::Client;
 use kube::core::Status;
 use kube::core::admission::AdmissionResponse;
@@ -30,6 +28,7 @@ use pgscale_guard::rules::after_switchover;
 use pgscale_guard::{Change, evaluate};
 use tokio::time::Instant;
 
+use crate::admit::arriving::Arriving;
 pub(crate) use crate::admit::changes::announce;
 use crate::admit::deadlines::Deadlines;
 use crate::admit::decision::{Decision, Fallback, JudgedChange};
@@ -46,6 +45,8 @@ use crate::metrics::{MALFORMED, Metrics, UNKNOWN};
 use crate::registration::{FailurePolicy, PATH};
 
 mod advice;
+mod arriving;
+mod beginning;
 mod budget;
 mod changes;
 mod deadlines;
@@ -66,18 +67,6 @@ mod testing;
 mod text;
 mod tree;
 mod watch;
-
-/// The most bytes of a body: two objects of 3 MB, which is etcd's limit with the API server's own
-/// allowance, and the fields around them. It is the arithmetic of controller-runtime
-/// (pkg/webhook/admission/http.go).
-const BODY_LIMIT: usize = 7 << 20;
-/// The most bytes of a body that is too large, which the webhook reads and throws away. A sender
-/// that is still sending does not read an answer.
-const DISCARD_LIMIT: usize = 32 << 20;
-/// The time for the body of a review that is worked on. Then it lends its place.
-const BODY_GRACE: Duration = Duration::from_millis(100);
-/// The time for the whole body.
-const BODY_TIME: Duration = Duration::from_secs(5);
 
 /// The dependencies of the review path.
 #[derive(Clone)]
@@ -113,75 +102,10 @@ async fn validate(
     body: Body,
 ) -> Response {
     let started = Instant::now();
-    let malformed = |status: StatusCode, why: String| {
-        admission.metrics.answered(UNKNOWN, MALFORMED, false, started.elapsed());
-        tracing::warn!(%status, why, "refused a request that is no review");
-        (status, why + "\n").into_response()
-    };
     let deadlines = Deadlines::of(query.as_deref(), started);
-    let mut place = admission.limits.place(deadlines.start).await;
-    let length = body.size_hint().exact();
-    let room = admission.limits.room(place.as_mut().ok(), length, deadlines.verdict).await;
-    let Ok(room) = room else {
-        return malformed(StatusCode::SERVICE_UNAVAILABLE, Busy::WHY.to_owned());
-    };
-    let body = match arrived(body, place.as_ref().ok(), deadlines.verdict).await {
-        Some(Ok(body)) => body,
-        Some(Err((status, why))) => return malformed(status, why),
-        None => {
-            let why = "the body did not arrive in time".to_owned();
-            return malformed(StatusCode::REQUEST_TIMEOUT, why);
-        }
-    };
-    match read(&body) {
-        Ok((review, question, values)) => {
-            // Everything that is judged is decoded by now, and the live reads may take seconds.
-            drop(body);
-            // Without a place nothing but this room bounds how many are in memory.
-            let room = place.is_err().then_some(room);
-            if let Ok(held) = &mut place {
-                let weighed = admission.limits.weigh(held, values, deadlines.start).await;
-                place = weighed.and(place);
-            }
-            let decision = match question {
-                Ok(question) => {
-                    let moved = asks_after_switchover(&review);
-                    admission.decide(question, moved, deadlines, place).await
-                }
-                Err(why) => Decision::Unjudged { why, fallback: Fallback::Refuse },
-            };
-            drop(room);
-            admission.record(&review, &decision, started.elapsed());
-            respond(decision.respond(&review))
-        }
-        Err(Undecodable::Review { uid, why }) => {
-            tracing::warn!(uid, why, "refused a review that cannot be read");
-            let decision = Decision::Unjudged { why, fallback: Fallback::Refuse };
-            let outcome = decision.outcome().as_str();
-            admission.metrics.answered(UNKNOWN, outcome, false, started.elapsed());
-            respond(unreadable(uid, &decision.message()))
-        }
-        Err(Undecodable::Request(why)) => malformed(StatusCode::BAD_REQUEST, why),
-    }
-}
-
-/// Returns the whole body as soon as it is there; `None` where it does not arrive in time.
-///
-/// The API server sends it at once. A slow sender does not keep others from being worked on.
-async fn arrived(
-    body: Body,
-    place: Option<&Place>,
-    until: Instant,
-) -> Option<Result<Vec<u8>, (StatusCode, String)>> {
-    let until = until.min(Instant::now() + BODY_TIME);
-    let mut body = pin!(whole(body));
-    if let Ok(whole) = tokio::time::timeout(BODY_GRACE, body.as_mut()).await {
-        return Some(whole);
-    }
-    if let Some(place) = place {
-        place.lend();
-    }
-    tokio::time::timeout_at(until, body).await.ok()
+    let place = admission.limits.place(deadlines.start).await;
+    // Boxed: a review that waits for its place would be as large as one that is judged.
+    Box::pin(admission.answer(Arriving::of(body), place, deadlines, started)).await
 }
 
 /// Reads the review in `body`: its fields, the question in it or the reason why it cannot be
@@ -195,35 +119,6 @@ fn read(body: &[u8]) -> Result<(Review, Result<Question, String>, usize), Undeco
     };
     let values = received.budget.used();
     Ok((received.review, question, values))
-}
-
-/// Returns the whole body.
-///
-/// # Errors
-/// Fails when it is larger than a review may be, or cannot be read.
-async fn whole(body: Body) -> Result<Vec<u8>, (StatusCode, String)> {
-    let mut stream = body.into_data_stream();
-    let mut whole = Vec::new();
-    let mut seen = 0;
-    while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|error| {
-            (StatusCode::BAD_REQUEST, format!("failed to read the body: {error}"))
-        })?;
-        seen += chunk.len();
-        if seen <= BODY_LIMIT {
-            whole.extend_from_slice(&chunk);
-        } else if seen > DISCARD_LIMIT {
-            break;
-        } else {
-            whole = Vec::new();
-        }
-    }
-    if seen > BODY_LIMIT {
-        let limit = BODY_LIMIT >> 20;
-        let why = format!("the body is larger than {limit} MiB, the most a review can be");
-        return Err((StatusCode::PAYLOAD_TOO_LARGE, why));
-    }
-    Ok(whole)
 }
 
 fn unreadable(uid: String, message: &str) -> AdmissionResponse {
@@ -244,6 +139,67 @@ fn respond(response: AdmissionResponse) -> Response {
 }
 
 impl Admission {
+    /// Answers a review that has its place, or has waited for one in vain.
+    async fn answer(
+        &self,
+        mut body: Arriving,
+        mut place: Result<Place, Busy>,
+        deadlines: Deadlines,
+        started: Instant,
+    ) -> Response {
+        let malformed = |status: StatusCode, why: String| {
+            self.metrics.answered(UNKNOWN, MALFORMED, false, started.elapsed());
+            tracing::warn!(%status, why, "refused a request that is no review");
+            (status, why + "\n").into_response()
+        };
+        let length = body.length();
+        let namespace = if Limits::is_large(length) { body.namespace().await } else { None };
+        let held = place.as_mut().ok();
+        let room = self.limits.room(held, length, namespace.as_deref(), deadlines.verdict).await;
+        let Ok(room) = room else {
+            return malformed(StatusCode::SERVICE_UNAVAILABLE, Busy::WHY.to_owned());
+        };
+        let body = match body.whole(place.as_ref().ok(), deadlines.verdict).await {
+            Some(Ok(body)) => body,
+            Some(Err((status, why))) => return malformed(status, why),
+            None => {
+                let why = "the body did not arrive in time".to_owned();
+                return malformed(StatusCode::REQUEST_TIMEOUT, why);
+            }
+        };
+        match read(&body) {
+            Ok((review, question, values)) => {
+                // Everything that is judged is decoded by now, and the live reads may take seconds.
+                drop(body);
+                // Without a place nothing but this room bounds how many are in memory.
+                let room = place.is_err().then_some(room);
+                if let Ok(held) = &mut place {
+                    let namespace = review.namespace.as_deref();
+                    let weighed = self.limits.weigh(held, values, namespace, deadlines.start).await;
+                    place = weighed.and(place);
+                }
+                let decision = match question {
+                    Ok(question) => {
+                        let moved = asks_after_switchover(&review);
+                        self.decide(question, moved, deadlines, place).await
+                    }
+                    Err(why) => Decision::Unjudged { why, fallback: Fallback::Refuse },
+                };
+                drop(room);
+                self.record(&review, &decision, started.elapsed());
+                respond(decision.respond(&review))
+            }
+            Err(Undecodable::Review { uid, why }) => {
+                tracing::warn!(uid, why, "refused a review that cannot be read");
+                let decision = Decision::Unjudged { why, fallback: Fallback::Refuse };
+                let outcome = decision.outcome().as_str();
+                self.metrics.answered(UNKNOWN, outcome, false, started.elapsed());
+                respond(unreadable(uid, &decision.message()))
+            }
+            Err(Undecodable::Request(why)) => malformed(StatusCode::BAD_REQUEST, why),
+        }
+    }
+
     /// Decides about a question, within its deadlines and whatever happens.
     async fn decide(
         &self,

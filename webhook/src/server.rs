@@ -364,11 +364,13 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, address: IpAddr, slo
         return serve(&shared, stream, slot, held, generation).await;
     };
     let _counted = shared.metrics.connection();
+    // Boxed, as the stream: the connection would be as large as both of its parts for as long as it is open.
+    let handshake = Box::pin(timeout(shared.limits.handshake, tls.accept(stream)));
     let dropped = tokio::select! {
-        handshake = timeout(shared.limits.handshake, tls.accept(stream)) => match handshake {
+        handshake = handshake => match handshake {
             Ok(Ok(stream)) => {
                 held.release();
-                return serve(&shared, stream, slot, held, generation).await;
+                return serve(&shared, Box::new(stream), slot, held, generation).await;
             }
             Ok(Err(error)) => {
                 tracing::debug!(%error, "TLS handshake failed");

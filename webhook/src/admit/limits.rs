@@ -13,7 +13,8 @@
 //!
 //! A review that waits because it is large gives its place to another one and needs none any more. At most
 //! [`ASIDE`] do so until they are answered, and one more is answered at once: busy. So a writer of large
-//! documents waits for other large ones, and small reviews wait for none.
+//! documents waits for other large ones, and small reviews wait for none. A namespace has half of all that
+//! large reviews share ([`shares`]), so the large reviews of one leave room for those of others.
 //!
 //! A review that has waited so long that its verdict would come too late is answered without one:
 //! busy. Its body is read for that, because the direction of the change decides the answer. Growth
@@ -29,8 +30,11 @@ use pgscale_guard::read::{Address, MemberClient, RestRequest, RestResponse};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use self::shares::{Share, Shares};
 use super::budget::VALUES;
 use crate::metrics::Metrics;
+
+mod shares;
 
 /// The most reviews that are worked on at the same time. Each makes up to 10 requests.
 const WORKING: usize = 16;
@@ -77,6 +81,8 @@ pub(crate) struct Limits {
     large: Arc<Semaphore>,
     weight: Arc<Semaphore>,
     aside: Arc<Semaphore>,
+    /// The part that each namespace has of the last two.
+    shares: Shares,
     turns: Arc<Semaphore>,
 }
 
@@ -117,6 +123,7 @@ impl Limits {
             large: Arc::new(Semaphore::new(1)),
             weight: Arc::new(Semaphore::new(WEIGHT)),
             aside: Arc::new(Semaphore::new(ASIDE)),
+            shares: Shares::default(),
             turns: Arc::new(Semaphore::new(TURNS)),
         }
     }
@@ -133,8 +140,14 @@ impl Limits {
         place
     }
 
+    /// Returns whether a body of this length waits for other large ones. `None` is the length of one whose
+    /// sender does not say it.
+    pub(crate) fn is_large(length: Option<u64>) -> bool {
+        length.is_none_or(|length| length > ORDINARY)
+    }
+
     /// Waits for the room that a body of this length needs until it is decoded. `None` for one
-    /// whose length its sender does not say.
+    /// whose length its sender does not say. The `namespace` matters for large ones.
     ///
     /// # Errors
     /// There was none before `until`, or too many large ones wait for it.
@@ -142,41 +155,33 @@ impl Limits {
         &self,
         place: Option<&mut Place>,
         length: Option<u64>,
+        namespace: Option<&str>,
         until: Instant,
     ) -> Result<OwnedSemaphorePermit, Busy> {
         let ordinary = length.filter(|length| *length <= ORDINARY);
         let units = ordinary.and_then(|length| u32::try_from(length.div_ceil(UNIT).max(1)).ok());
-        let Some(units) = units else {
-            return self.wait_aside(&self.large, 1, place, until).await;
-        };
-        let permit = Arc::clone(&self.ordinary).acquire_many_owned(units);
-        match timeout_at(until, permit).await {
-            Ok(Ok(permit)) => Ok(permit),
-            // It is never closed.
-            Ok(Err(_)) | Err(_) => Err(Busy),
+        if let Some(units) = units {
+            return taken(&self.ordinary, units, until).await;
         }
-    }
-
-    /// Takes some of what large reviews share. One that has to wait for it lets others be worked on.
-    async fn wait_aside(
-        &self,
-        shared: &Arc<Semaphore>,
-        count: u32,
-        place: Option<&mut Place>,
-        until: Instant,
-    ) -> Result<OwnedSemaphorePermit, Busy> {
-        if let Ok(permit) = Arc::clone(shared).try_acquire_many_owned(count) {
+        if let Ok(permit) = Arc::clone(&self.large).try_acquire_owned() {
             return Ok(permit);
         }
         if let Some(place) = place {
-            if place.aside.is_none() {
-                let aside = Arc::clone(&self.aside).try_acquire_owned().map_err(|_| Busy)?;
-                place.aside = Some(aside);
-            }
-            place.lend();
+            self.step_aside(place, &self.shares.of(namespace))?;
         }
-        let permit = Arc::clone(shared).acquire_many_owned(count);
-        timeout_at(until, permit).await.ok().and_then(Result::ok).ok_or(Busy)
+        taken(&self.large, 1, until).await
+    }
+
+    /// Lets others be worked on, because this review waits for large ones.
+    fn step_aside(&self, place: &mut Place, share: &Arc<Share>) -> Result<(), Busy> {
+        if place.aside.is_none() {
+            let own = share.aside()?;
+            let of_all = Arc::clone(&self.aside).try_acquire_owned().map_err(|_| Busy)?;
+            place.aside = Some([own, of_all]);
+            place.share = Some(Arc::clone(share));
+        }
+        place.lend();
+        Ok(())
     }
 
     /// Waits for the turn of a review that got no place. `None` where there are too many.
@@ -193,14 +198,39 @@ impl Limits {
         &self,
         place: &mut Place,
         values: usize,
+        namespace: Option<&str>,
         latest: Instant,
     ) -> Result<(), Busy> {
-        let heavy = values.saturating_sub(LIGHT).min(WEIGHT);
+        let heavy = values.saturating_sub(LIGHT).min(VALUES);
         let Ok(heavy @ 1..) = u32::try_from(heavy) else { return Ok(()) };
-        let weight = self.wait_aside(&self.weight, heavy, Some(&mut *place), latest).await;
-        place.weight = Some(weight.inspect_err(|_| self.gate.metrics.busy())?);
+        let share = self.shares.of(namespace);
+        // Its own part comes first: what waits for that stands in the way of no other namespace.
+        let parts = [share.weight(), &self.weight];
+        let mut taken_parts = parts.map(|part| Arc::clone(part).try_acquire_many_owned(heavy).ok());
+        if taken_parts.iter().any(Option::is_none) {
+            taken_parts = [None, None];
+            let stepped = self.step_aside(place, &share);
+            stepped.inspect_err(|_| self.gate.metrics.busy())?;
+            for (part, own) in parts.into_iter().zip(&mut taken_parts) {
+                let permit = taken(part, heavy, latest).await;
+                *own = Some(permit.inspect_err(|_| self.gate.metrics.busy())?);
+            }
+        }
+        place.weight = taken_parts;
+        place.share = Some(share);
         Ok(())
     }
+}
+
+/// Takes some of what reviews share, before `until`.
+async fn taken(
+    shared: &Arc<Semaphore>,
+    count: u32,
+    until: Instant,
+) -> Result<OwnedSemaphorePermit, Busy> {
+    let permit = Arc::clone(shared).acquire_many_owned(count);
+    // It is never closed.
+    timeout_at(until, permit).await.ok().and_then(Result::ok).ok_or(Busy)
 }
 
 impl Gate {
@@ -242,7 +272,13 @@ impl Gate {
         state.working += 1;
         state.held += 1;
         self.publish(state);
-        Place { gate: Arc::clone(self), lent: AtomicBool::new(false), weight: None, aside: None }
+        Place {
+            gate: Arc::clone(self),
+            lent: AtomicBool::new(false),
+            weight: [None, None],
+            aside: None,
+            share: None,
+        }
     }
 
     /// Gives free places to those that wait.
@@ -298,10 +334,13 @@ impl Drop for Left<'_> {
 pub(crate) struct Place {
     gate: Arc<Gate>,
     lent: AtomicBool,
-    /// Held for as long as the review is in memory.
-    weight: Option<OwnedSemaphorePermit>,
+    /// Held for as long as the review is in memory: of the namespace's part, and of all.
+    weight: [Option<OwnedSemaphorePermit>; 2],
     /// The same, for one that has waited because it is large.
-    aside: Option<OwnedSemaphorePermit>,
+    aside: Option<[OwnedSemaphorePermit; 2]>,
+    /// The part of its namespace, which another review of the namespace finds for as long as this one is
+    /// here.
+    share: Option<Arc<Share>>,
 }
 
 impl Place {

@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use axum::http::{Method, Request, Response as HttpResponse};
 use futures::future::BoxFuture;

@@ -138,17 +138,19 @@ async fn review_that_waits_for_members_lends_its_place() {
 async fn large_reviews_wait_for_each_other_and_ordinary_ones_for_none() {
     let limits = limits(8, 8, 8);
     let mut places = Vec::new();
-    for (values, fits) in [(VALUES, true), (VALUES, true), (VALUES, false), (LIGHT, true)] {
+    for (namespace, values, fits) in
+        [("a", VALUES, true), ("b", VALUES, true), ("c", VALUES, false), ("c", LIGHT, true)]
+    {
         let latest = Instant::now() + WORK;
         let mut place = limits.place(latest).await.unwrap();
-        let weighed = limits.weigh(&mut place, values, latest).await;
+        let weighed = limits.weigh(&mut place, values, Some(namespace), latest).await;
         assert_eq!(weighed.is_ok(), fits, "{values}");
         places.push(place);
     }
     places.clear();
     let latest = Instant::now() + WORK;
     let mut place = limits.place(latest).await.unwrap();
-    assert_eq!(limits.weigh(&mut place, usize::MAX, latest).await, Ok(()));
+    assert_eq!(limits.weigh(&mut place, usize::MAX, Some("a"), latest).await, Ok(()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -156,34 +158,81 @@ async fn large_reviews_that_wait_hold_no_place_and_are_few() {
     for by_length in [true, false] {
         let limits = limits(4, 128, 8);
         let latest = Instant::now() + TIME;
-        let large = async || {
-            let mut place = limits.place(latest).await.unwrap();
-            if by_length {
-                let room = limits.room(Some(&mut place), None, latest).await;
-                room.map(|room| (place, Some(room)))
-            } else {
-                let weighed = limits.weigh(&mut place, usize::MAX, latest).await;
-                weighed.map(|()| (place, None))
-            }
+        let large = |namespace: &'static str| large(&limits, namespace, by_length, latest);
+        // Both have all that large reviews share.
+        let first = if by_length {
+            vec![large("a").await]
+        } else {
+            vec![large("a").await, large("b").await]
         };
-        let first = large().await.unwrap();
-        let mut waiting: Vec<_> = (0..ASIDE).map(|_| Box::pin(large())).collect();
+        let waiting = (0..ASIDE).map(|at| if at < ASIDE / 2 { "a" } else { "b" });
+        let mut waiting: Vec<_> = waiting.map(|namespace| Box::pin(large(namespace))).collect();
         for one in &mut waiting {
             assert!(futures::poll!(one.as_mut()).is_pending());
         }
         let start = Instant::now();
-        assert!(large().await.is_err(), "one more is answered at once");
-        // Three places beside that of the first one.
+        assert!(large("c").await.is_none(), "one more is answered at once");
+        // Places beside those of the first ones.
         for _ in 0..3 * 100 {
             drop(limits.place(latest).await.unwrap());
         }
         assert_eq!(start.elapsed(), Duration::ZERO);
         // Each of them is judged in the end.
+        assert!(first.iter().all(Option::is_some));
         drop(first);
         for one in waiting {
-            drop(one.await.unwrap());
+            assert!(one.await.is_some());
         }
-        assert!(large().await.is_ok());
+        assert!(large("c").await.is_some());
+        assert_eq!(gauge(&limits, "reviews_in_flight"), "0");
+    }
+}
+
+/// Waits for what a large review needs: room for its body, or for its values.
+async fn large(
+    limits: &Limits,
+    namespace: &str,
+    by_length: bool,
+    latest: Instant,
+) -> Option<(Place, Option<OwnedSemaphorePermit>)> {
+    let mut place = limits.place(latest).await.unwrap();
+    if by_length {
+        let room = limits.room(Some(&mut place), None, Some(namespace), latest).await;
+        return Some((place, Some(room.ok()?)));
+    }
+    let weighed = limits.weigh(&mut place, usize::MAX, Some(namespace), latest).await;
+    weighed.is_ok().then_some((place, None))
+}
+
+/// A namespace whose large reviews never end takes half of what they share, and of the wait for it.
+#[tokio::test(start_paused = true)]
+async fn large_reviews_of_one_namespace_leave_room_for_those_of_others() {
+    for by_length in [true, false] {
+        let limits = limits(4, 128, 8);
+        let latest = Instant::now() + TIME;
+        let large = |namespace: &'static str| large(&limits, namespace, by_length, latest);
+        let first = large("greedy").await.unwrap();
+        let mut waiting: Vec<_> = (0..ASIDE / 2).map(|_| Box::pin(large("greedy"))).collect();
+        for one in &mut waiting {
+            assert!(futures::poll!(one.as_mut()).is_pending());
+        }
+        let start = Instant::now();
+        assert!(large("greedy").await.is_none(), "one more of it is answered at once");
+        let mut other = Box::pin(large("db"));
+        if by_length {
+            // One body at a time: the next turn after those that wait.
+            assert!(futures::poll!(other.as_mut()).is_pending());
+            drop(first);
+            for one in waiting {
+                drop(one.await.unwrap());
+            }
+            assert!(other.await.is_some());
+        } else {
+            assert!(other.await.is_some(), "its part is free, however many of the other wait");
+            assert!(futures::poll!(waiting[0].as_mut()).is_pending());
+            drop((first, waiting));
+        }
+        assert_eq!(start.elapsed(), Duration::ZERO);
         assert_eq!(gauge(&limits, "reviews_in_flight"), "0");
     }
 }
@@ -194,15 +243,15 @@ async fn bodies_wait_for_room_and_large_ones_for_each_other_only() {
     let until = Instant::now() + WORK;
     let mut held = Vec::new();
     for _ in 0..ROOM as u64 * UNIT / ORDINARY {
-        held.push(limits.room(None, Some(ORDINARY), until).await.unwrap());
+        held.push(limits.room(None, Some(ORDINARY), None, until).await.unwrap());
     }
-    assert_eq!(limits.room(None, Some(1), until).await.err(), Some(Busy));
+    assert_eq!(limits.room(None, Some(1), None, until).await.err(), Some(Busy));
     advance(WORK).await;
     let until = Instant::now() + WORK;
-    let large = limits.room(None, Some(ORDINARY + 1), until).await.unwrap();
-    assert_eq!(limits.room(None, None, until).await.err(), Some(Busy));
+    let large = limits.room(None, Some(ORDINARY + 1), None, until).await.unwrap();
+    assert_eq!(limits.room(None, None, None, until).await.err(), Some(Busy));
     drop((held, large));
     let until = Instant::now() + WORK;
-    assert!(limits.room(None, None, until).await.is_ok());
-    assert!(limits.room(None, Some(1), until).await.is_ok());
+    assert!(limits.room(None, None, None, until).await.is_ok());
+    assert!(limits.room(None, Some(1), None, until).await.is_ok());
 }
