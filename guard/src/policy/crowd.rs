@@ -30,6 +30,8 @@ impl Policies {
     pub(super) fn condense(&mut self, one: Self) {
         strictest(&mut self.min, one.min, |new, old| new > old);
         strictest(&mut self.max, one.max, |new, old| new < old);
+        strictest(&mut self.floor_min, one.floor_min, |new, old| new > old);
+        strictest(&mut self.floor_max, one.floor_max, |new, old| new < old);
         strictest(&mut self.step_up, one.step_up, |new, old| new < old);
         strictest(&mut self.step_down, one.step_down, |new, old| new < old);
         strictest(&mut self.max_lag, one.max_lag, |new, old| new < old);
@@ -119,10 +121,10 @@ mod tests {
     /// The one policy that matters comes last of thousands.
     #[test]
     fn policy_after_thousands_of_others_holds_like_the_first_one() {
-        let lax = json!({"mode": "Warn", "instances": {"min": 1, "max": 90, "zero": "Allow"},
+        let lax = json!({"mode": "Warn", "floor": {"min": 1, "max": 99}, "instances": {"min": 1, "max": 90, "zero": "Allow"},
             "steps": {"up": 9, "down": 9}, "survivors": {"maxLag": "1Gi"}, "backup": {"maxAge": "90h"},
             "whenUnknown": {"down": "Deny", "up": "Warn"}, "rules": {"stale-volume": "Warn"}});
-        let strict = json!({"instances": {"min": 3, "max": 7, "zero": "Deny"},
+        let strict = json!({"floor": {"min": 2, "max": 9}, "instances": {"min": 3, "max": 7, "zero": "Deny"},
             "steps": {"up": 2, "down": 1}, "survivors": {"maxLag": "16Mi"}, "backup": {"maxAge": "26h"},
             "whenUnknown": {"up": "Deny"}, "rules": {"stale-volume": "Deny"},
             "freeze": {"reason": "the sale"}});
@@ -134,6 +136,7 @@ mod tests {
             let last = |it: &Policies| {
                 (
                     (it.min.last().unwrap().value, it.max.last().unwrap().value),
+                    (it.floor_min.last().unwrap().value, it.floor_max.last().unwrap().value),
                     (it.step_up.last().unwrap().value, it.step_down.last().unwrap().value),
                     it.enforced_lag().unwrap().value,
                     it.zero.last().unwrap().value,
