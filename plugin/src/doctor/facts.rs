@@ -2,7 +2,7 @@
 //!
 //! Every part is `Seen`: what could not be read is never taken as fine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
@@ -76,6 +76,8 @@ pub(crate) struct Facts {
     pub(crate) roles: Seen<Vec<Role>>,
     pub(crate) role_bindings: Seen<Vec<RoleBinding>>,
     pub(crate) canary: Canary,
+    /// The reasons for unread parts that are a lack of permission, word by word.
+    pub(crate) forbidden: BTreeSet<String>,
 }
 
 impl Facts {

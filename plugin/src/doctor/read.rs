@@ -1,9 +1,9 @@
 //! The edge of the diagnosis: it lists and gets, looks at the certificate of each replica through a
 //! port-forward, and sends one dry run. It changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -53,29 +53,31 @@ const PORT: u16 = 9443;
 /// The chart inside this program cannot be read.
 pub(crate) async fn facts(session: &Session) -> Result<Facts, String> {
     let client = &session.client;
-    let everywhere = |group, version, kind, plural| untyped(client, group, version, kind, plural);
+    let objects = &Objects::default();
+    let everywhere =
+        |group, version, kind, plural| objects.untyped(client, group, version, kind, plural);
     let names = definitions()?;
     let names = names.into_iter().filter_map(|definition| definition.metadata.name);
     let names: Vec<String> = names.chain([operators_definition()]).collect();
     let installed_definitions = names.into_iter().map(async |name| {
-        let definition = get(Api::all(client.clone()), &name).await;
+        let definition = objects.get(Api::all(client.clone()), &name).await;
         (name, definition)
     });
     let installed = async {
         futures::join!(
-            get(Api::all(client.clone()), NAME),
-            all(Api::all(client.clone())),
-            all(Api::all(client.clone())),
-            all(Api::all(client.clone())),
-            all(Api::all(client.clone())),
+            objects.get(Api::all(client.clone()), NAME),
+            objects.all(Api::all(client.clone())),
+            objects.all(Api::all(client.clone())),
+            objects.all(Api::all(client.clone())),
+            objects.all(Api::all(client.clone())),
         )
     };
     let surroundings = async {
         futures::join!(
-            all(Api::all(client.clone())),
-            all(Api::all(client.clone())),
-            get(Api::namespaced(client.clone(), LIST_NAMESPACE), LIST_NAME),
-            all(Api::all(client.clone())),
+            objects.all(Api::all(client.clone())),
+            objects.all(Api::all(client.clone())),
+            objects.get(Api::namespaced(client.clone(), LIST_NAMESPACE), LIST_NAME),
+            objects.all(Api::all(client.clone())),
             everywhere("keda.sh", "v1alpha1", "ScaledObject", "scaledobjects"),
             session.reader.clusters(None, None),
             futures::future::join_all(installed_definitions),
@@ -90,10 +92,10 @@ pub(crate) async fn facts(session: &Session) -> Result<Facts, String> {
     };
     let rights = async {
         futures::join!(
-            all(Api::all(client.clone())),
-            all(Api::all(client.clone())),
-            all(Api::all(client.clone())),
-            all(Api::all(client.clone())),
+            objects.all(Api::all(client.clone())),
+            objects.all(Api::all(client.clone())),
+            objects.all(Api::all(client.clone())),
+            objects.all(Api::all(client.clone())),
         )
     };
     let (
@@ -133,7 +135,7 @@ pub(crate) async fn facts(session: &Session) -> Result<Facts, String> {
         clusters: match clusters {
             Ok(clusters) => Seen::Known(clusters),
             Err(error) if error.is_not_found() => Seen::Absent,
-            Err(error) => Seen::Unreadable(chain(&error)),
+            Err(error) => objects.unread(chain(&error), error.is_forbidden()),
         },
         operators: BTreeMap::new(),
         policies,
@@ -146,10 +148,12 @@ pub(crate) async fn facts(session: &Session) -> Result<Facts, String> {
         roles,
         role_bindings,
         canary: Canary::NotSent("it was not looked for".to_owned()),
+        forbidden: BTreeSet::new(),
     };
     facts.home = home(&facts);
-    at_home(session, &mut facts).await;
+    at_home(session, objects, &mut facts).await;
     hide_where_home_is_unread(&mut facts);
+    facts.forbidden.clone_from(&objects.0.lock().unwrap_or_else(PoisonError::into_inner));
     facts.served = served(client, &facts).await;
     facts.operators = operators(session, &facts).await;
     // The time of the last answer: reading takes a while.
@@ -197,78 +201,98 @@ fn home(facts: &Facts) -> Option<String> {
 }
 
 /// Reads what is in the namespace of the webhook.
-async fn at_home(session: &Session, facts: &mut Facts) {
+async fn at_home(session: &Session, objects: &Objects, facts: &mut Facts) {
     let Some(home) = facts.home.clone() else { return };
     let client = &session.client;
     let of_service = |service: &str| {
         ListParams::default().labels(&format!("kubernetes.io/service-name={service}"))
     };
     let (pods, service, slices, api_server, budgets, quotas) = futures::join!(
-        all(Api::namespaced(client.clone(), &home)),
-        get(Api::namespaced(client.clone(), &home), WEBHOOK),
-        paged(Api::namespaced(client.clone(), &home), of_service(WEBHOOK)),
-        paged(Api::namespaced(client.clone(), "default"), of_service("kubernetes")),
-        all(Api::namespaced(client.clone(), &home)),
-        all(Api::namespaced(client.clone(), &home)),
+        objects.all(Api::namespaced(client.clone(), &home)),
+        objects.get(Api::namespaced(client.clone(), &home), WEBHOOK),
+        objects.paged(Api::namespaced(client.clone(), &home), of_service(WEBHOOK)),
+        objects.paged(Api::namespaced(client.clone(), "default"), of_service("kubernetes")),
+        objects.all(Api::namespaced(client.clone(), &home)),
+        objects.all(Api::namespaced(client.clone(), &home)),
     );
     (facts.pods, facts.service, facts.slices) = (pods, service, slices);
     facts.api_server = api_server;
     (facts.budgets, facts.quotas) = (budgets, quotas);
 }
 
-fn failed<T>(error: &kube::Error) -> Seen<T> {
-    let kube::Error::Api(status) = error else { return Seen::Unreadable(chain(error)) };
-    if status.code == 404 { Seen::Absent } else { Seen::Unreadable(status.message.clone()) }
-}
+/// The way to the objects. It knows which reasons for unread parts are a lack of permission.
+#[derive(Default)]
+struct Objects(Mutex<BTreeSet<String>>);
 
-async fn get<K: Clone + DeserializeOwned + Debug>(api: Api<K>, name: &str) -> Seen<K> {
-    match api.get(name).await {
-        Ok(object) => Seen::Known(object),
-        Err(error) => failed(&error),
+impl Objects {
+    /// Returns a part that was not read. `forbidden` says whether the reason `why` is a lack of
+    /// permission.
+    fn unread<T>(&self, why: String, forbidden: bool) -> Seen<T> {
+        if forbidden {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(why.clone());
+        }
+        Seen::Unreadable(why)
     }
-}
 
-async fn all<K: Clone + DeserializeOwned + Debug>(api: Api<K>) -> Seen<Vec<K>> {
-    paged(api, ListParams::default()).await
-}
+    fn failed<T>(&self, error: &kube::Error) -> Seen<T> {
+        match error {
+            kube::Error::Api(status) if status.code == 404 => Seen::Absent,
+            kube::Error::Api(status) => self.unread(status.message.clone(), status.is_forbidden()),
+            _ => self.unread(chain(error), false),
+        }
+    }
 
-async fn paged<K: Clone + DeserializeOwned + Debug>(
-    api: Api<K>,
-    params: ListParams,
-) -> Seen<Vec<K>> {
-    let mut params = params.limit(PAGE);
-    let mut found = Vec::new();
-    loop {
-        match api.list(&params).await {
-            Ok(page) => {
-                found.extend(page.items);
-                match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                    Some(token) => params = params.continue_token(&token),
-                    None => return Seen::Known(found),
+    async fn get<K: Clone + DeserializeOwned + Debug>(&self, api: Api<K>, name: &str) -> Seen<K> {
+        match api.get(name).await {
+            Ok(object) => Seen::Known(object),
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    async fn all<K: Clone + DeserializeOwned + Debug>(&self, api: Api<K>) -> Seen<Vec<K>> {
+        self.paged(api, ListParams::default()).await
+    }
+
+    async fn paged<K: Clone + DeserializeOwned + Debug>(
+        &self,
+        api: Api<K>,
+        params: ListParams,
+    ) -> Seen<Vec<K>> {
+        let mut params = params.limit(PAGE);
+        let mut found = Vec::new();
+        loop {
+            match api.list(&params).await {
+                Ok(page) => {
+                    found.extend(page.items);
+                    match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                        Some(token) => params = params.continue_token(&token),
+                        None => return Seen::Known(found),
+                    }
                 }
+                Err(error) => return self.failed(&error),
             }
-            Err(error) => return failed(&error),
         }
     }
-}
 
-/// Lists objects of a kind whose shape may be that of another version.
-async fn untyped(
-    client: &Client,
-    group: &str,
-    version: &str,
-    kind: &str,
-    plural: &str,
-) -> Seen<Vec<Value>> {
-    let kind = GroupVersionKind::gvk(group, version, kind);
-    let resource = ApiResource::from_gvk_with_plural(&kind, plural);
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-    match all(api).await {
-        Seen::Known(objects) => {
-            Seen::Known(objects.iter().filter_map(|one| serde_json::to_value(one).ok()).collect())
+    /// Lists objects of a kind whose shape may be that of another version.
+    async fn untyped(
+        &self,
+        client: &Client,
+        group: &str,
+        version: &str,
+        kind: &str,
+        plural: &str,
+    ) -> Seen<Vec<Value>> {
+        let kind = GroupVersionKind::gvk(group, version, kind);
+        let resource = ApiResource::from_gvk_with_plural(&kind, plural);
+        let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+        match self.all(api).await {
+            Seen::Known(objects) => Seen::Known(
+                objects.iter().filter_map(|one| serde_json::to_value(one).ok()).collect(),
+            ),
+            Seen::Absent => Seen::Absent,
+            Seen::Unreadable(why) => Seen::Unreadable(why),
         }
-        Seen::Absent => Seen::Absent,
-        Seen::Unreadable(why) => Seen::Unreadable(why),
     }
 }
 

@@ -130,6 +130,12 @@ pub(super) fn findings(case: &Case<'_>) -> Vec<Finding> {
         if found.iter().any(|known| known.evidence.iter().any(|it| it.object == object)) {
             continue;
         }
+        // A permission mends nothing where the API server could not be asked.
+        let (cure, command) = if facts.forbidden.contains(&why) {
+            ("it needs this permission", vec!["auth", "can-i", verb, resource, "-A"])
+        } else {
+            ("see what the API server answers", vec!["get", resource, "-A"])
+        };
         found.push(
             Finding::new(
                 Level::Unread,
@@ -137,10 +143,7 @@ pub(super) fn findings(case: &Case<'_>) -> Vec<Finding> {
                 format!("{resource} could not be read: {unknown} is unknown"),
             )
             .of(object, why)
-            .cure_to(
-                "it needs this permission",
-                Command::kubectl(["auth", "can-i", verb, resource, "-A"]),
-            ),
+            .cure_to(cure, Command::kubectl(command)),
         );
     }
     let silent: Vec<_> = facts

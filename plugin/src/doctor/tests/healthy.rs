@@ -282,5 +282,7 @@ pub(super) fn healthy() -> Facts {
             "db/acid-a".to_owned(),
             Answer::Refused(vec!["scale-to-zero".to_owned()]),
         ),
+        // The one reason of the unread parts in these tests that is a lack of permission.
+        forbidden: ["forbidden".to_owned()].into(),
     }
 }

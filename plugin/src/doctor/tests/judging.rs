@@ -206,6 +206,20 @@ fn nothing_is_fine_where_nothing_could_be_read() {
     assert!(found.findings.iter().all(|finding| finding.level == Level::Unread), "{found:#?}");
 }
 
+#[test]
+fn unread_part_names_a_permission_only_where_one_is_missing() {
+    for (why, cure) in [
+        ("forbidden", "kubectl auth can-i list pods -A"),
+        ("no route to host", "kubectl get pods -A"),
+    ] {
+        let facts = Facts { pods: Seen::Unreadable(why.to_owned()), ..healthy() };
+        let found = diagnose(&facts).unwrap();
+        let finding = found.findings.iter().find(|it| it.id == "part-unread").unwrap();
+        let commands = finding.remedy.commands.iter().map(|it| it.command.to_string());
+        assert_eq!(commands.collect::<Vec<_>>(), [cure], "{why}");
+    }
+}
+
 /// Where the guard is installed could not be read: neither is a Service missing there, nor can
 /// anything be put back.
 #[test]
