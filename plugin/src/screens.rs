@@ -134,10 +134,19 @@ async fn a_pipe_gets_the_same_words_in_unbroken_lines() {
         let piped = shown(case, None, false).await;
         let terminal = shown(case, Some(NARROW), false).await;
         assert!(!piped.contains(['\u{1b}', '\r']), "{}: {piped:?}", case.name);
-        assert_eq!(words(&piped), words(&terminal), "{}", case.name);
+        if LISTS.contains(&case.name) {
+            // Columns that a narrow terminal has no room for.
+            let all = words(&piped);
+            assert!(words(&terminal).iter().all(|word| all.contains(word)), "{}", case.name);
+        } else {
+            assert_eq!(words(&piped), words(&terminal), "{}", case.name);
+        }
         assert!(piped.lines().count() <= terminal.lines().count(), "{}", case.name);
     }
 }
+
+/// Lists, which leave out columns on a narrow terminal.
+const LISTS: [&str; 3] = ["status -A", "status -A, something is wrong", "status, several"];
 
 /// Pages in which a command is named within a sentence, and a script.
 const PROSE: [&str; 3] = ["rules", "rules ID", "completion"];

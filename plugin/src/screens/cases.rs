@@ -91,6 +91,13 @@ pub(super) const CASES: &[Case] = &[
         ..PLAIN
     },
     Case {
+        name: "status -A, something is wrong",
+        world: || two().quota_spent(),
+        line: "status -A",
+        styled: &[(BAD, "NoLeader"), (CARE, "CountDiffers")],
+        ..PLAIN
+    },
+    Case {
         name: "status, several",
         world: || two().paused(),
         line: "status",

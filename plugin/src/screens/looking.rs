@@ -326,16 +326,16 @@ async fn status_unread() {
 async fn status_several() {
     insta::assert_snapshot!(on("status, several", NARROW).await, @"
     [stdout]
-    NAME     HEALTHY   LEADER     LAG   VERSION   PAUSED   STATUS      AGE
-    acid-b   0/3       none       -     15        -        NoLeader    4d
-    acid-a   3/3       acid-a-0   0 B   15        paused   Converged   4d
+    NAME    HEALTHY  LAG  PAUSED  STATUS     WHY
+    acid-b  0/3      -    -       NoLeader   no member leads, nothing can be written
+    acid-a  3/3      0 B  paused  Converged  Patroni is paused, no member takes over
     [exit 0]
     ");
     insta::assert_snapshot!(on("status, several", BROAD).await, @"
     [stdout]
-    NAME     HEALTHY   LEADER     LAG   VERSION   PAUSED   STATUS      AGE
-    acid-b   0/3       none       -     15        -        NoLeader    4d
-    acid-a   3/3       acid-a-0   0 B   15        paused   Converged   4d
+    NAME     HEALTHY   LEADER     LAG   VERSION   PAUSED   STATUS      AGE   WHY
+    acid-b   0/3       none       -     15        -        NoLeader    4d    no member leads, nothing can be written
+    acid-a   3/3       acid-a-0   0 B   15        paused   Converged   4d    Patroni is paused, no member takes over
     [exit 0]
     ");
 }
@@ -360,14 +360,35 @@ async fn verdict_is_the_first_line_and_the_last() {
 async fn status_a() {
     insta::assert_snapshot!(on("status -A", NARROW).await, @"
     [stdout]
-    NAMESPACE  NAME    HEALTHY   LEADER    LAG  VERSION  PAUSED  STATUS        AGE
-    db         acid-a  3/3 of 9  acid-a-0  0 B  15       no      CountDiffers  4d
+    NAMESPACE  NAME    HEALTHY   LAG  PAUSED  STATUS        WHY
+    db         acid-a  3/3 of 9  0 B  no      CountDiffers  9 declared, and the
+                                                            operator runs 3
     [exit 0]
     ");
     insta::assert_snapshot!(on("status -A", BROAD).await, @"
     [stdout]
-    NAMESPACE   NAME     HEALTHY    LEADER     LAG   VERSION   PAUSED   STATUS         AGE
-    db          acid-a   3/3 of 9   acid-a-0   0 B   15        no       CountDiffers   4d
+    NAMESPACE   NAME     HEALTHY    LEADER     LAG   VERSION   PAUSED   STATUS         AGE   WHY
+    db          acid-a   3/3 of 9   acid-a-0   0 B   15        no       CountDiffers   4d    9 declared, and the operator runs 3
+    [exit 0]
+    ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn list_names_the_cause_that_the_screen_of_the_cluster_begins_with() {
+    let name = "status -A, something is wrong";
+    insta::assert_snapshot!(on(name, NARROW).await, @"
+    [stdout]
+    NAMESPACE  NAME    HEALTHY  LAG  PAUSED  STATUS        WHY
+    db         acid-b  0/3      -    -       NoLeader      no member leads, nothing
+                                                           can be written
+    db         acid-a  3/4      0 B  no      CountDiffers  acid-a-3 has no pod yet
+    [exit 0]
+    ");
+    insta::assert_snapshot!(on(name, BROAD).await, @"
+    [stdout]
+    NAMESPACE   NAME     HEALTHY   LEADER     LAG   VERSION   PAUSED   STATUS         AGE   WHY
+    db          acid-b   0/3       none       -     15        -        NoLeader       4d    no member leads, nothing can be written
+    db          acid-a   3/4       acid-a-0   0 B   15        no       CountDiffers   4d    acid-a-3 has no pod yet
     [exit 0]
     ");
 }

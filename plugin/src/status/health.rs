@@ -48,6 +48,14 @@ pub(crate) struct Headline {
     pub(crate) warnings: Vec<String>,
 }
 
+impl Headline {
+    /// Returns what is wrong or deserves a look, the likeliest cause first. The screen of a cluster
+    /// begins with the first ones, and a list names the first one.
+    pub(crate) fn points(&self) -> impl Iterator<Item = &str> {
+        self.reasons.iter().chain(&self.warnings).map(String::as_str)
+    }
+}
+
 impl Status {
     /// Returns the state of the cluster in one line. Nothing that could not be read is taken as
     /// fine.
@@ -60,7 +68,7 @@ impl Status {
             reasons = vec!["no member leads, nothing can be written".to_owned()];
             Word::Down
         } else if !reasons.is_empty() {
-            // A cause says more than what it leads to. A list looks for none.
+            // A cause says more than what it leads to.
             if !self.why.is_empty() {
                 reasons = self.why.iter().map(|cause| cause.what.clone()).collect();
             }

@@ -72,11 +72,24 @@ pub(crate) fn spared<'a>(
     width: Option<usize>,
     spare: &[&str],
 ) -> (Vec<&'a str>, Vec<Vec<Cell>>) {
+    spared_for(header, rows, width, spare, None)
+}
+
+/// Returns the same, where the column with the title of `roomy` should not get narrower than so many
+/// columns for its sentences.
+pub(crate) fn spared_for<'a>(
+    header: &[&'a str],
+    rows: Vec<Vec<Cell>>,
+    width: Option<usize>,
+    spare: &[&str],
+    roomy: Option<(&str, usize)>,
+) -> (Vec<&'a str>, Vec<Vec<Cell>>) {
     let (mut header, mut rows) = (header.to_vec(), rows);
     for title in spare {
         let laid = rows_of(&header, &rows, width);
         let fits = |width: usize| {
             laid.iter().flat_map(|row| row.lines()).all(|line| columns(line) <= width)
+                && roomy.is_none_or(|roomy| has_room(&header, &rows, width, roomy))
         };
         if width.is_none_or(fits) {
             break;
@@ -86,8 +99,28 @@ pub(crate) fn spared<'a>(
     (header, rows)
 }
 
+/// Returns whether the column of `roomy` gets so many columns, or as many as its cells need.
+fn has_room(header: &[&str], rows: &[Vec<Cell>], width: usize, roomy: (&str, usize)) -> bool {
+    let Some(place) = header.iter().position(|title| *title == roomy.0) else { return true };
+    let (natural, least) = measured(header, rows);
+    let wanted = natural.get(place).map_or(0, |natural| roomy.1.min(*natural));
+    let given = narrowed(&natural, &least, width);
+    given.is_some_and(|(widths, _)| widths.get(place).is_some_and(|width| *width >= wanted))
+}
+
 /// Returns the header and each row as [`fitted`] lays them out.
 pub(crate) fn rows_of(header: &[&str], rows: &[Vec<Cell>], width: Option<usize>) -> Vec<String> {
+    let (natural, least) = measured(header, rows);
+    let (widths, gap) = width
+        .and_then(|width| narrowed(&natural, &least, width))
+        .unwrap_or_else(|| (natural.clone(), GAP));
+    let titles: Vec<Cell> = header.iter().map(|title| Cell::from(*title)).collect();
+    let rows = std::iter::once(&titles).chain(rows);
+    rows.map(|row| lines_of(row, &widths, gap).join("\n")).collect()
+}
+
+/// Returns the width that each column needs on one line, and the least that its words allow.
+fn measured(header: &[&str], rows: &[Vec<Cell>]) -> (Vec<usize>, Vec<usize>) {
     let mut natural: Vec<usize> = header.iter().map(|title| columns(title)).collect();
     let words = |title: &&str| title.split(' ').map(columns).max().unwrap_or_default();
     let mut least: Vec<usize> = header.iter().map(words).collect();
@@ -100,12 +133,7 @@ pub(crate) fn rows_of(header: &[&str], rows: &[Vec<Cell>], width: Option<usize>)
             *least = (*least).max(words.max().unwrap_or_default()).max(wide.min(NARROWEST));
         }
     }
-    let (widths, gap) = width
-        .and_then(|width| narrowed(&natural, &least, width))
-        .unwrap_or_else(|| (natural.clone(), GAP));
-    let titles: Vec<Cell> = header.iter().map(|title| Cell::from(*title)).collect();
-    let rows = std::iter::once(&titles).chain(rows);
-    rows.map(|row| lines_of(row, &widths, gap).join("\n")).collect()
+    (natural, least)
 }
 
 /// Returns widths, and a gap between them, with a sum of at most `width`.

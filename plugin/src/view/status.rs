@@ -82,26 +82,28 @@ const NAMED: usize = 2;
 ///
 /// It is the first line that a tired person sees and the last one.
 fn headline(status: &Status, width: Option<usize>) -> String {
-    let Headline { word, reasons, warnings } = status.headline();
+    let headline = status.headline();
+    let Headline { word, reasons, warnings } = &headline;
     let style = match word {
         Word::Down | Word::Degraded => BAD,
         Word::Healthy if warnings.is_empty() => GOOD,
         Word::Unknown | Word::Stopped | Word::Healthy => CARE,
     };
     let mut says = format!("{style}{}{style:#}", word.as_str());
-    let some = |all: &[String]| {
+    let some = |all: &[&str]| {
         let besides = all.len().saturating_sub(NAMED);
         let more = (besides > 0).then(|| format!("and {besides} more"));
-        all.iter().take(NAMED).cloned().chain(more).collect::<Vec<_>>().join("; ")
+        let named = all.iter().take(NAMED).map(|point| (*point).to_owned());
+        named.chain(more).collect::<Vec<_>>().join("; ")
     };
     if reasons.is_empty() && !warnings.is_empty() {
         says = format!("{says}, {}", counted(warnings.len(), "warning"));
     }
-    let all: Vec<String> = reasons.into_iter().chain(warnings).collect();
+    let all: Vec<&str> = headline.points().collect();
     if all.is_empty() {
         let facts = &status.snapshot.facts;
         let count = crate::terminal::text::instances(facts.to());
-        says = if word == Word::Stopped {
+        says = if *word == Word::Stopped {
             format!("{says}: it is asked to run no instance")
         } else {
             format!("{says}: {} has converged on {count}", facts.change.cluster())

@@ -4,7 +4,7 @@ use pgscale_guard::Seen;
 use pgscale_guard::facts::Facts;
 
 use crate::status::{Severity, Status, Version, running, worst_lag};
-use crate::terminal::text::{Cell, age, bytes, rows_of, spared};
+use crate::terminal::text::{Cell, age, bytes, rows_of, spared_for};
 use crate::terminal::{BAD, CARE, GOOD};
 
 /// Renders several clusters, one line each.
@@ -24,16 +24,26 @@ pub(crate) fn rows(
         header.insert(0, "NAMESPACE");
     }
     if wide {
-        header.extend(["DECLARED", "EFFECTIVE", "RUNNING", "WHY"]);
+        header.extend(["DECLARED", "EFFECTIVE", "RUNNING"]);
     }
+    header.push(WHY);
+    let quiet = all.iter().all(|status| status.headline().points().next().is_none());
     let rows: Vec<Vec<Cell>> = all.iter().map(|status| row(status, everywhere, wide)).collect();
-    let spare: &[&str] = if wide { &[] } else { &SPARE };
-    let (header, rows) = spared(&header, rows, width, spare);
+    // The first one is left out first, where the terminal is too narrow.
+    let spare: &[&str] = match (wide, quiet) {
+        (true, _) => &[],
+        (false, true) => &[WHY, "AGE", "VERSION", "LEADER"],
+        (false, false) => &["AGE", "VERSION", "LEADER", "LAG"],
+    };
+    let (header, rows) = spared_for(&header, rows, width, spare, Some((WHY, SENTENCE)));
     rows_of(&header, &rows, width)
 }
 
-/// Columns that are left out where the terminal is too narrow, the first one first.
-const SPARE: [&str; 3] = ["AGE", "VERSION", "LEADER"];
+/// The title of the column with the likeliest cause.
+const WHY: &str = "WHY";
+
+/// The columns that a cause gets, where others can be left out for it.
+const SENTENCE: usize = 24;
 
 /// Returns the healthy members of those that there should be. Another count that is declared stands
 /// beside them.
@@ -83,6 +93,8 @@ fn row(status: &Status, everywhere: bool, wide: bool) -> Vec<Cell> {
     let running = running(facts).map_or(Cell::styled("unknown", CARE), |running| {
         Cell::styled(running.to_string(), differs(running != effective))
     });
+    let headline = status.headline();
+    let why = headline.points().next().map_or(Cell::default(), Cell::from);
     let mut row = vec![
         Cell::from(&cluster.name),
         healthy(status),
@@ -102,8 +114,8 @@ fn row(status: &Status, everywhere: bool, wide: bool) -> Vec<Cell> {
             Cell::styled(effective.to_string(), differs(cluster.instances != Some(effective))),
             running,
         ]);
-        row.push(status.why.first().map_or(Cell::default(), |cause| Cell::from(&cause.what)));
     }
+    row.push(why);
     row
 }
 
