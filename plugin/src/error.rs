@@ -94,12 +94,20 @@ pub(crate) struct Failure {
     pub(crate) details: Vec<Line>,
     /// Commands or edits that mend it.
     pub(crate) hints: Vec<Remedy>,
+    /// The outcome once more, as the last line: the message may be out of sight by then.
+    pub(crate) closing: Option<String>,
 }
 
 impl Failure {
     /// Returns a failure of `kind`.
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), details: Vec::new(), hints: Vec::new() }
+        Self {
+            kind,
+            message: message.into(),
+            details: Vec::new(),
+            hints: Vec::new(),
+            closing: None,
+        }
     }
 
     /// Returns a failure of the kind `Error`.
@@ -128,6 +136,12 @@ impl Failure {
     #[must_use]
     pub(crate) fn with_line(self, text: impl Into<String>) -> Self {
         self.with([Line::Text(text.into())])
+    }
+
+    /// Adds the outcome as the last line.
+    #[must_use]
+    pub(crate) fn closing_with(self, outcome: impl Into<String>) -> Self {
+        Self { closing: Some(outcome.into()), ..self }
     }
 
     /// Returns what is wrong in full, without the hints.
@@ -365,7 +379,7 @@ impl fmt::Display for Failure {
         for Line::Text(line) | Line::Command(line) in self.hint_lines("hint:") {
             write!(out, "\n{line}")?;
         }
-        Ok(())
+        self.closing.iter().try_for_each(|outcome| write!(out, "\n{outcome}"))
     }
 }
 

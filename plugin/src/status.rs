@@ -10,6 +10,8 @@ use pgscale_guard::facts::{Facts, Health, Waiting};
 use pgscale_guard::patroni::PendingFailover;
 use pgscale_guard::policy::{Freeze, Limit, Mode, Zero};
 use pgscale_guard::remedy::Remedy;
+use pgscale_guard::rules::causes;
+use pgscale_guard::verdict::Finding;
 use pgscale_guard::{Change, Policies, Seen, evaluate};
 
 use crate::diagnosis::Cause;
@@ -268,6 +270,9 @@ pub(crate) struct CountVerdict {
     pub(crate) allowed: bool,
     /// The rules that refuse it, or else those that warn.
     pub(crate) rules: Vec<&'static str>,
+    /// The reasons for which these rules lack facts, each once. Empty where one of them has found
+    /// something.
+    pub(crate) unread: Vec<String>,
     /// The member that would have to lead first.
     pub(crate) leader_moves_to: Option<String>,
     /// The message of the first of them.
@@ -293,16 +298,16 @@ pub(crate) fn would_say(facts: &Facts, policies: &Policies) -> Vec<CountVerdict>
         let (leader_move, verdict) = judge(&there, policies, None);
         all.push(CountVerdict {
             leader_moves_to: leader_move.map(|moved| moved.to),
-            ..judged(to, By::Command, &verdict)
+            ..judged(&there, By::Command, &verdict)
         });
         if to > 0 && there.leader_condemned() {
-            all.push(judged(to, By::Edit, &evaluate(&there, policies)));
+            all.push(judged(&there, By::Edit, &evaluate(&there, policies)));
         }
     }
     all
 }
 
-fn judged(to: i64, by: By, verdict: &pgscale_guard::Verdict) -> CountVerdict {
+fn judged(facts: &Facts, by: By, verdict: &pgscale_guard::Verdict) -> CountVerdict {
     let allowed = verdict.allows();
     let findings: Vec<_> =
         if allowed { verdict.warnings().collect() } else { verdict.denials().collect() };
@@ -310,7 +315,15 @@ fn judged(to: i64, by: By, verdict: &pgscale_guard::Verdict) -> CountVerdict {
         findings.iter().map(|finding| finding.rule.as_str()).collect();
     rules.dedup();
     let message = findings.first().map(|finding| finding.message.clone());
-    CountVerdict { to, by, allowed, rules, leader_moves_to: None, message }
+    let causes = causes(facts, verdict);
+    let blind = |it: &&Finding| causes.iter().any(|cause| cause.rules.contains(&it.rule));
+    let unread = if findings.iter().all(blind) {
+        causes.into_iter().map(|cause| cause.why).collect()
+    } else {
+        Vec::new()
+    };
+    let to = facts.requested();
+    CountVerdict { to, by, allowed, rules, unread, leader_moves_to: None, message }
 }
 
 /// Returns the number of pods with running containers. `None` where the pods could not be listed.

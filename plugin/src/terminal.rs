@@ -324,6 +324,9 @@ impl Output {
         let hints = failure.hint_lines(&format!("{CARE}hint:{CARE:#}"));
         self.note_in_lines(message.chain(failure.details.iter().cloned()).chain(hints));
         self.note_consent(failure.hints.iter());
+        if let Some(outcome) = &failure.closing {
+            self.note(&format!("{BAD}{outcome}{BAD:#}"));
+        }
     }
 
     /// Names `--yes`, where there is no terminal and a command of `remedies` would ask.

@@ -61,8 +61,9 @@ pub(crate) struct Goal {
     /// The count was written by this run, or the operator was asked again by it. So this run keeps
     /// the leader off the removed members.
     pub(crate) ours: bool,
-    /// This run wrote the count, or asked the operator again: a change continues after its end.
-    pub(crate) written: bool,
+    /// The effective counts before and after, where this run wrote the count, or asked the operator
+    /// again: a change continues after its end.
+    pub(crate) change: Option<(i64, i64)>,
 }
 
 impl Goal {
@@ -77,7 +78,7 @@ impl Goal {
             unfit: plan.unfit.iter().map(|unfit| unfit.pod.clone()).collect(),
             removed: plan.leaving.iter().map(|member| member.pod.clone()).collect(),
             ours: false,
-            written: false,
+            change: None,
         }
     }
 

@@ -48,7 +48,7 @@ const CHANGES: [&[Point]; 3] = [
     &[
         Point {
             doing: "the plan was shown",
-            line: |line| line.starts_with("ALLOWED"),
+            line: |line| line.starts_with("PLANNED"),
             later: Duration::ZERO,
             counts: &[3],
         },

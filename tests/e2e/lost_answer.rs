@@ -59,7 +59,7 @@ async fn read_back_after(cluster: &Cluster, delay: Duration) -> Result<bool> {
     let mut up = cluster.follow_pgscale(&args)?;
     // Growth asks nothing and reads nothing between its plan and its write, so the held answer is
     // that of the write.
-    if !up.says(|line| line.starts_with("ALLOWED")).await? {
+    if !up.says(|line| line.starts_with("PLANNED")).await? {
         bail!("there was no plan: {:?}", up.end().await?);
     }
     relay.hold();

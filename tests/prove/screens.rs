@@ -254,8 +254,8 @@ const ROWS: [Row; 20] = [
         part: "screens::20",
         steps: &[FreezeOperator],
         screen: Screen::Up,
-        begins: "",
-        cause: "has not acted",
+        begins: "PLANNED 3 -> 4",
+        cause: "NOT DONE 3 -> 4: the operator has not acted",
         next: "kubectl pgscale set acid-a 3",
     },
 ];

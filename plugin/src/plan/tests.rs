@@ -32,7 +32,7 @@ fn denials(plan: &Plan) -> Vec<&str> {
 #[test]
 fn growth_of_a_healthy_cluster_is_one_write_and_a_wait() {
     insta::assert_snapshot!(text(&plan(&facts(3, 5, 0)), Some(80)), @"
-    ALLOWED 3 -> 5
+    PLANNED 3 -> 5, allowed
     postgresql db/acid-a: 3 -> 5 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   added    replica   -       new
@@ -40,7 +40,7 @@ fn growth_of_a_healthy_cluster_is_one_write_and_a_wait() {
     Steps:
       1. set numberOfInstances to 5
       2. wait until 5 instances have converged
-    ALLOWED 3 -> 5
+    PLANNED 3 -> 5, allowed
     ");
 }
 
@@ -59,7 +59,7 @@ fn a_condemned_leader_is_moved_first() {
     // The rules on a condemned leader judge the cluster as it is after the move.
     assert_eq!((plan.outcome(), denials(&plan)), (Outcome::Ready, vec![]));
     insta::assert_snapshot!(text(&plan, Some(80)), @"
-    ALLOWED 5 -> 3
+    PLANNED 5 -> 3, allowed
     postgresql db/acid-a: 5 -> 3 instances
     MEMBER     CHANGE    ROLE      STATE     VOLUME
     acid-a-3   removed   replica   healthy   -
@@ -71,7 +71,7 @@ fn a_condemned_leader_is_moved_first() {
       2. switch over from acid-a-4 to acid-a-0, and see it done
       3. set numberOfInstances to 3
       4. wait until 3 instances have converged
-    ALLOWED 5 -> 3
+    PLANNED 5 -> 3, allowed
     ");
 }
 

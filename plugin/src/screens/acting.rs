@@ -6,7 +6,7 @@ use super::{BROAD, NARROW, on};
 async fn up() {
     insta::assert_snapshot!(on("up", NARROW).await, @"
     [stderr]
-    ALLOWED 3 -> 4, 1 warning: stale-volume
+    PLANNED 3 -> 4, allowed, 1 warning: stale-volume
     postgresql db/acid-a: 3 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   added    replica   -       pgdata-acid-a-3 returns (100.0 GiB, 12d)
@@ -30,7 +30,7 @@ async fn up() {
            persistentvolumeclaim/pgdata-acid-a-3: created: 12d ago
            Try: for a fresh copy, delete first:
                kubectl delete pvc pgdata-acid-a-3 -n db
-    ALLOWED 3 -> 4, 1 warning: stale-volume
+    PLANNED 3 -> 4, allowed, 1 warning: stale-volume
     waiting for 3h20m at most: 1 base backup of 100.0 GiB may be needed
     numberOfInstances is 4
     [   0.0s] acid-a-3: pod created, waiting: 0/3 nodes are available: 3
@@ -54,7 +54,7 @@ async fn up() {
     ");
     insta::assert_snapshot!(on("up", BROAD).await, @"
     [stderr]
-    ALLOWED 3 -> 4, 1 warning: stale-volume
+    PLANNED 3 -> 4, allowed, 1 warning: stale-volume
     postgresql db/acid-a: 3 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   added    replica   -       pgdata-acid-a-3 returns (100.0 GiB, 12d)
@@ -74,7 +74,7 @@ async fn up() {
            persistentvolumeclaim/pgdata-acid-a-3: created: 12d ago
            Try: for a fresh copy, delete first:
                kubectl delete pvc pgdata-acid-a-3 -n db
-    ALLOWED 3 -> 4, 1 warning: stale-volume
+    PLANNED 3 -> 4, allowed, 1 warning: stale-volume
     waiting for 3h20m at most: 1 base backup of 100.0 GiB may be needed
     numberOfInstances is 4
     [   0.0s] acid-a-3: pod created, waiting: 0/3 nodes are available: 3 Insufficient cpu
@@ -100,7 +100,8 @@ async fn up() {
 async fn up_not_judged_in_full() {
     insta::assert_snapshot!(on("up, not judged in full", NARROW).await, @"
     [stderr]
-    ALLOWED 3 -> 4, 3 warnings: stale-volume, foreign-volume, volume-resizing
+    PLANNED 3 -> 4, allowed, but 3 rules could not be judged: list
+      persistentvolumeclaims in db: forbidden
     postgresql db/acid-a: 3 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   added    replica   -       new; or an earlier one
@@ -121,7 +122,8 @@ async fn up_not_judged_in_full() {
            hides stale-volume, foreign-volume, volume-resizing
            Try:
                kubectl auth can-i list persistentvolumeclaims -n db
-    ALLOWED 3 -> 4, 3 warnings: stale-volume, foreign-volume, volume-resizing
+    PLANNED 3 -> 4, allowed, but 3 rules could not be judged: list
+      persistentvolumeclaims in db: forbidden
     error: stale-volume, foreign-volume, volume-resizing could not be judged, and
       there is no terminal to ask on; nothing was changed
     hint: add --yes
@@ -129,7 +131,7 @@ async fn up_not_judged_in_full() {
     ");
     insta::assert_snapshot!(on("up, not judged in full", BROAD).await, @"
     [stderr]
-    ALLOWED 3 -> 4, 3 warnings: stale-volume, foreign-volume, volume-resizing
+    PLANNED 3 -> 4, allowed, but 3 rules could not be judged: list persistentvolumeclaims in db: forbidden
     postgresql db/acid-a: 3 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   added    replica   -       new; or an earlier one
@@ -147,7 +149,7 @@ async fn up_not_judged_in_full() {
            hides stale-volume, foreign-volume, volume-resizing
            Try:
                kubectl auth can-i list persistentvolumeclaims -n db
-    ALLOWED 3 -> 4, 3 warnings: stale-volume, foreign-volume, volume-resizing
+    PLANNED 3 -> 4, allowed, but 3 rules could not be judged: list persistentvolumeclaims in db: forbidden
     error: stale-volume, foreign-volume, volume-resizing could not be judged, and there is no terminal to ask on; nothing was changed
     hint: add --yes
     [exit 7]
@@ -158,7 +160,7 @@ async fn up_not_judged_in_full() {
 async fn down_the_leader_moves() {
     insta::assert_snapshot!(on("down, the leader moves", NARROW).await, @"
     [stderr]
-    ALLOWED 5 -> 3, 1 warning: survivors-one-zone
+    PLANNED 5 -> 3, allowed, 1 warning: survivors-one-zone
     postgresql db/acid-a: 5 -> 3 instances
     MEMBER    CHANGE   ROLE     STATE    VOLUME
     acid-a-3  removed  replica  healthy  pgdata-acid-a-3 is kept (100.0 GiB, 12d)
@@ -185,7 +187,7 @@ async fn down_the_leader_moves() {
            and 3 more lines: -o wide shows all
            Try: to keep a second zone:
                kubectl pgscale down acid-a --to 4 -n db
-    ALLOWED 5 -> 3, 1 warning: survivors-one-zone
+    PLANNED 5 -> 3, allowed, 1 warning: survivors-one-zone
     CHECKPOINT on acid-a-4 ...
     switching over from acid-a-4 to acid-a-0 ...
     acid-a-0 leads (lock, label and Patroni agree), 0.0s after the request; how long
@@ -197,7 +199,7 @@ async fn down_the_leader_moves() {
     ");
     insta::assert_snapshot!(on("down, the leader moves", BROAD).await, @"
     [stderr]
-    ALLOWED 5 -> 3, 1 warning: survivors-one-zone
+    PLANNED 5 -> 3, allowed, 1 warning: survivors-one-zone
     postgresql db/acid-a: 5 -> 3 instances
     MEMBER     CHANGE    ROLE      STATE     VOLUME
     acid-a-3   removed   replica   healthy   pgdata-acid-a-3 is kept (100.0 GiB, 12d)
@@ -220,7 +222,7 @@ async fn down_the_leader_moves() {
            and 3 more lines: -o wide shows all
            Try: to keep a second zone:
                kubectl pgscale down acid-a --to 4 -n db
-    ALLOWED 5 -> 3, 1 warning: survivors-one-zone
+    PLANNED 5 -> 3, allowed, 1 warning: survivors-one-zone
     CHECKPOINT on acid-a-4 ...
     switching over from acid-a-4 to acid-a-0 ...
     acid-a-0 leads (lock, label and Patroni agree), 0.0s after the request; how long writes stopped could not be measured
@@ -235,7 +237,7 @@ async fn down_the_leader_moves() {
 async fn down_without_a_person_to_ask() {
     insta::assert_snapshot!(on("down, no person to ask", NARROW).await, @"
     [stderr]
-    ALLOWED 3 -> 2
+    PLANNED 3 -> 2, allowed
     postgresql db/acid-a: 3 -> 2 instances
     MEMBER     CHANGE    ROLE      STATE     VOLUME
     acid-a-2   removed   replica   healthy   -
@@ -247,7 +249,7 @@ async fn down_without_a_person_to_ask() {
     Steps:
       1. set numberOfInstances to 2
       2. wait until 2 instances have converged
-    ALLOWED 3 -> 2
+    PLANNED 3 -> 2, allowed
     error: instances would be removed, and there is no terminal to ask on; nothing
       was changed
     hint: add --yes
@@ -255,7 +257,7 @@ async fn down_without_a_person_to_ask() {
     ");
     insta::assert_snapshot!(on("down, no person to ask", BROAD).await, @"
     [stderr]
-    ALLOWED 3 -> 2
+    PLANNED 3 -> 2, allowed
     postgresql db/acid-a: 3 -> 2 instances
     MEMBER     CHANGE    ROLE      STATE     VOLUME
     acid-a-2   removed   replica   healthy   -
@@ -267,7 +269,7 @@ async fn down_without_a_person_to_ask() {
     Steps:
       1. set numberOfInstances to 2
       2. wait until 2 instances have converged
-    ALLOWED 3 -> 2
+    PLANNED 3 -> 2, allowed
     error: instances would be removed, and there is no terminal to ask on; nothing was changed
     hint: add --yes
     [exit 7]
@@ -278,7 +280,7 @@ async fn down_without_a_person_to_ask() {
 async fn down_the_webhook_says_no() {
     insta::assert_snapshot!(on("down, the webhook says no", NARROW).await, @r#"
     [stderr]
-    ALLOWED 3 -> 2
+    PLANNED 3 -> 2, allowed
     postgresql db/acid-a: 3 -> 2 instances
     MEMBER     CHANGE    ROLE      STATE     VOLUME
     acid-a-2   removed   replica   healthy   -
@@ -290,7 +292,7 @@ async fn down_the_webhook_says_no() {
     Steps:
       1. set numberOfInstances to 2
       2. wait until 2 instances have converged
-    ALLOWED 3 -> 2
+    PLANNED 3 -> 2, allowed
     error: refused to change postgresql db/acid-a: admission webhook
       "shrink.pgscale.dev" denied the request: below-min: 2 instances asked, 3 is
       the minimum
@@ -301,7 +303,7 @@ async fn down_the_webhook_says_no() {
     "#);
     insta::assert_snapshot!(on("down, the webhook says no", BROAD).await, @r#"
     [stderr]
-    ALLOWED 3 -> 2
+    PLANNED 3 -> 2, allowed
     postgresql db/acid-a: 3 -> 2 instances
     MEMBER     CHANGE    ROLE      STATE     VOLUME
     acid-a-2   removed   replica   healthy   -
@@ -313,7 +315,7 @@ async fn down_the_webhook_says_no() {
     Steps:
       1. set numberOfInstances to 2
       2. wait until 2 instances have converged
-    ALLOWED 3 -> 2
+    PLANNED 3 -> 2, allowed
     error: refused to change postgresql db/acid-a: admission webhook "shrink.pgscale.dev" denied the request: below-min: 2 instances asked, 3 is the minimum
     nothing was changed
     hint: every rule has a page:
@@ -326,7 +328,7 @@ async fn down_the_webhook_says_no() {
 async fn set_another_writer_takes_it_back() {
     insta::assert_snapshot!(on("set, another writer takes it back", NARROW).await, @"
     [stderr]
-    ALLOWED 3 -> 5
+    PLANNED 3 -> 5, allowed
     postgresql db/acid-a: 3 -> 5 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   added    replica   -       new
@@ -343,7 +345,7 @@ async fn set_another_writer_takes_it_back() {
     Steps:
       1. set numberOfInstances to 5
       2. wait until 5 instances have converged
-    ALLOWED 3 -> 5
+    PLANNED 3 -> 5, allowed
     numberOfInstances is 5
     error: numberOfInstances of postgresql db/acid-a was set back to 3 by
       argocd-controller; 5 was asked for
@@ -352,7 +354,7 @@ async fn set_another_writer_takes_it_back() {
     ");
     insta::assert_snapshot!(on("set, another writer takes it back", BROAD).await, @"
     [stderr]
-    ALLOWED 3 -> 5
+    PLANNED 3 -> 5, allowed
     postgresql db/acid-a: 3 -> 5 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   added    replica   -       new
@@ -367,7 +369,7 @@ async fn set_another_writer_takes_it_back() {
     Steps:
       1. set numberOfInstances to 5
       2. wait until 5 instances have converged
-    ALLOWED 3 -> 5
+    PLANNED 3 -> 5, allowed
     numberOfInstances is 5
     error: numberOfInstances of postgresql db/acid-a was set back to 3 by argocd-controller; 5 was asked for
     hint: change it where argocd-controller takes it from: spec.numberOfInstances: 5
@@ -443,7 +445,7 @@ async fn undo() {
     insta::assert_snapshot!(narrow, @"
     [stderr]
     taking back the change of 2026-11-24T10:00:00Z by dba, sale
-    ALLOWED 5 -> 3
+    PLANNED 5 -> 3, allowed
     postgresql db/acid-a: 5 -> 3 instances
     MEMBER     CHANGE    ROLE      STATE     VOLUME
     acid-a-3   removed   replica   healthy   -
@@ -456,7 +458,7 @@ async fn undo() {
     Steps:
       1. set numberOfInstances to 3
       2. wait until 3 instances have converged
-    ALLOWED 5 -> 3
+    PLANNED 5 -> 3, allowed
     numberOfInstances is 3
     [stdout]
     postgresql/acid-a scaled from 5 to 3 instances in 3s

@@ -158,6 +158,14 @@ pub(super) const CASES: &[Case] = &[
         ..PLAIN
     },
     Case {
+        name: "up, in vain",
+        world: || World::new(3, 0).with(Mishap::UpdateDropped),
+        line: "up acid-a --timeout 30s",
+        code: 4,
+        styled: &[(GOOD, "PLANNED"), (BAD, "error:"), (CARE, "hint:")],
+        ..PLAIN
+    },
+    Case {
         name: "down, the leader moves",
         world: || World::new(5, 4).with_resources(),
         line: "down acid-a --to 3 --yes --reason night",

@@ -1,4 +1,4 @@
-//! Waits, what was done before, and what this program is and needs.
+//! Waits, a change that comes to nothing, what was done before, and what this program is and needs.
 
 use super::{BROAD, NARROW, on};
 
@@ -29,6 +29,102 @@ async fn wait_in_vain() {
     [exit 4]
     ");
     assert_eq!(on("wait, in vain", BROAD).await, narrow);
+}
+
+#[tokio::test(start_paused = true)]
+async fn up_in_vain_begins_and_ends_without_a_word_of_success() {
+    insta::assert_snapshot!(on("up, in vain", NARROW).await, @"
+    [stderr]
+    PLANNED 3 -> 4, allowed
+    postgresql db/acid-a: 3 -> 4 instances
+    MEMBER     CHANGE   ROLE      STATE   VOLUME
+    acid-a-3   added    replica   -       new
+    Impact:
+      Requests:           storage 0 B as before
+      Readers:            2 -> 3 behind acid-a-repl
+      Failures tolerated: 2 -> 3
+      Base backups:       1 of unknown size: psql is not installed; ETA unknown: no
+                          base backup of this cluster was measured yet
+      Leader disk:        acid-a-0: unknown: psql is not installed
+    Steps:
+      1. set numberOfInstances to 4
+      2. wait until 4 instances have converged
+    PLANNED 3 -> 4, allowed
+    numberOfInstances is 4
+    [   5.0s] the operator has not acted yet (the StatefulSet says 3)
+    [  20.0s] the operator may have dropped the update (another write came within
+      milliseconds), be busy with another cluster, or leave this cluster to another
+      operator
+    hint: first see what it does:
+        kubectl logs deployment/postgres-operator --tail=50 -n default
+      then make it act:
+        kubectl pgscale set acid-a 4 -n db
+    note: there is no terminal to ask on: add --yes to a command that changes the
+      count
+    error: NOT DONE 3 -> 4: the operator has not acted on postgresql db/acid-a
+      within 30s; the change continues as soon as it acts
+    Missing:
+      the StatefulSet still asks for 3 and not 4: the operator has not acted yet
+      acid-a-3: no pod yet
+    Where it stands, and where to look:
+      acid-a: the StatefulSet still asks for 3 and not 4: the operator has not acted
+        yet, for 30s
+        kubectl logs deployment/postgres-operator --tail=50 -n default
+      acid-a-3: no pod yet, for 30s
+        kubectl describe statefulset acid-a -n db
+    hint: first see why:
+        kubectl pgscale status acid-a --why -n db
+    hint: then make the operator act:
+        kubectl pgscale set acid-a 4 -n db
+    hint: or cancel the change:
+        kubectl pgscale set acid-a 3 -n db
+    NOT DONE 3 -> 4: the operator has not acted on postgresql db/acid-a within 30s;
+      the change continues as soon as it acts
+    [exit 4]
+    ");
+    insta::assert_snapshot!(on("up, in vain", BROAD).await, @"
+    [stderr]
+    PLANNED 3 -> 4, allowed
+    postgresql db/acid-a: 3 -> 4 instances
+    MEMBER     CHANGE   ROLE      STATE   VOLUME
+    acid-a-3   added    replica   -       new
+    Impact:
+      Requests:           storage 0 B as before
+      Readers:            2 -> 3 behind acid-a-repl
+      Failures tolerated: 2 -> 3
+      Base backups:       1 of unknown size: psql is not installed; ETA unknown: no base backup of this cluster was measured yet
+      Leader disk:        acid-a-0: unknown: psql is not installed
+    Steps:
+      1. set numberOfInstances to 4
+      2. wait until 4 instances have converged
+    PLANNED 3 -> 4, allowed
+    numberOfInstances is 4
+    [   5.0s] the operator has not acted yet (the StatefulSet says 3)
+    [  20.0s] the operator may have dropped the update (another write came within milliseconds), be busy with another cluster, or leave this cluster to another
+      operator
+    hint: first see what it does:
+        kubectl logs deployment/postgres-operator --tail=50 -n default
+      then make it act:
+        kubectl pgscale set acid-a 4 -n db
+    note: there is no terminal to ask on: add --yes to a command that changes the count
+    error: NOT DONE 3 -> 4: the operator has not acted on postgresql db/acid-a within 30s; the change continues as soon as it acts
+    Missing:
+      the StatefulSet still asks for 3 and not 4: the operator has not acted yet
+      acid-a-3: no pod yet
+    Where it stands, and where to look:
+      acid-a: the StatefulSet still asks for 3 and not 4: the operator has not acted yet, for 30s
+        kubectl logs deployment/postgres-operator --tail=50 -n default
+      acid-a-3: no pod yet, for 30s
+        kubectl describe statefulset acid-a -n db
+    hint: first see why:
+        kubectl pgscale status acid-a --why -n db
+    hint: then make the operator act:
+        kubectl pgscale set acid-a 4 -n db
+    hint: or cancel the change:
+        kubectl pgscale set acid-a 3 -n db
+    NOT DONE 3 -> 4: the operator has not acted on postgresql db/acid-a within 30s; the change continues as soon as it acts
+    [exit 4]
+    ");
 }
 
 #[tokio::test(start_paused = true)]

@@ -257,11 +257,15 @@ async fn status_unread() {
 
     replication slots cannot be read: get configmaps in db: forbidden
 
-    IF SET TO   VERDICT                RULES
-    2           refused                operator-limits, no-leader, leader-condemned,
-                                       and 18 more
-    4           allowed, 15 warnings   operator-limits, dcs-store-changing,
-                                       no-leader, and 12 more
+    IF SET TO   VERDICT               RULES
+    2           refused, not judged   21 rules without facts: the list of operators'
+                                      accounts: get configmaps in kube-public:
+                                      forbidden; list pods in db: forbidden; and 1
+                                      more
+    4           allowed, not judged   15 rules without facts: the list of operators'
+                                      accounts: get configmaps in kube-public:
+                                      forbidden; list pods in db: forbidden; and 1
+                                      more
 
     Not converged:
       the members cannot be listed: list pods in db: forbidden
@@ -299,9 +303,11 @@ async fn status_unread() {
 
     replication slots cannot be read: get configmaps in db: forbidden
 
-    IF SET TO   VERDICT                RULES
-    2           refused                operator-limits, no-leader, leader-condemned, and 18 more
-    4           allowed, 15 warnings   operator-limits, dcs-store-changing, no-leader, and 12 more
+    IF SET TO   VERDICT               RULES
+    2           refused, not judged   21 rules without facts: the list of operators' accounts: get configmaps in kube-public: forbidden; list pods in db: forbidden;
+                                      and 1 more
+    4           allowed, not judged   15 rules without facts: the list of operators' accounts: get configmaps in kube-public: forbidden; list pods in db: forbidden;
+                                      and 1 more
 
     Not converged:
       the members cannot be listed: list pods in db: forbidden

@@ -129,13 +129,15 @@ async fn switchover_in_vain() {
       stopped for 0.1s at most
     still waiting after 6s: acid-a-1: 990 bytes behind the leader after a second;
       acid-a-2: 990 bytes behind the leader after a second
-    error: the leader has moved, and a change to 3 instances is not admitted yet:
+    error: NOT DONE: the leader has moved, and a change to 3 instances is not
+      admitted yet:
       acid-a-1: 990 bytes behind the leader after a second
       acid-a-2: 990 bytes behind the leader after a second
     hint: to see why these members lag:
         kubectl pgscale status acid-a --why -n db
     hint: when that is mended, wait again:
         kubectl pgscale switchover acid-a --for 3 -n db
+    NOT DONE: the leader has moved, and a change to 3 instances is not admitted yet
     [exit 4]
     ");
     insta::assert_snapshot!(on("switchover, in vain", BROAD).await, @"
@@ -145,13 +147,14 @@ async fn switchover_in_vain() {
     switching over from acid-a-4 to acid-a-0 ...
     acid-a-0 leads (lock, label and Patroni agree), 0.9s after the request; writes stopped for 0.1s at most
     still waiting after 6s: acid-a-1: 990 bytes behind the leader after a second; acid-a-2: 990 bytes behind the leader after a second
-    error: the leader has moved, and a change to 3 instances is not admitted yet:
+    error: NOT DONE: the leader has moved, and a change to 3 instances is not admitted yet:
       acid-a-1: 990 bytes behind the leader after a second
       acid-a-2: 990 bytes behind the leader after a second
     hint: to see why these members lag:
         kubectl pgscale status acid-a --why -n db
     hint: when that is mended, wait again:
         kubectl pgscale switchover acid-a --for 3 -n db
+    NOT DONE: the leader has moved, and a change to 3 instances is not admitted yet
     [exit 4]
     ");
 }

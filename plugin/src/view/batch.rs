@@ -1,6 +1,6 @@
 //! Several clusters, one line each: before a change, and after it.
 
-use super::plan::{counted, render_verdict};
+use super::plan::{counted, is_hidden, render_verdict};
 use crate::error::Failure;
 use crate::outcome::Outcome;
 use crate::plan::{Outcome as Comes, Plan};
@@ -61,10 +61,13 @@ fn plan(cluster: &Planned<'_>) -> Vec<Cell> {
         plan.leader_move.as_ref().map_or(Cell::default(), |wanted| Cell::from(&wanted.to)),
     ]);
     let warnings = plan.verdict.warnings().count();
+    let blind = plan.verdict.warnings().all(|finding| is_hidden(plan, finding));
     row.push(if cluster.refusal.is_some() {
         Cell::styled("refused", BAD)
     } else if plan.outcome() == Comes::Nothing {
         "nothing to do".into()
+    } else if warnings > 0 && blind {
+        Cell::styled(format!("allowed, {} not judged", counted(warnings, "rule")), CARE)
     } else if warnings > 0 {
         Cell::styled(format!("allowed, {}", counted(warnings, "warning")), CARE)
     } else {

@@ -1,5 +1,7 @@
 //! A plan as a person reads it.
 
+use std::collections::BTreeSet;
+
 use anstyle::Style;
 use pgscale_guard::RuleId;
 use pgscale_guard::evidence::{self, Evidence};
@@ -14,15 +16,15 @@ use crate::plan::{Commit, Judged, Outcome, Plan, Says, Step, every_rule};
 use crate::terminal::text::{Cell, fitted, instances, laid_out, wrap};
 use crate::terminal::{BAD, BOLD, CARE, GOOD};
 
-/// Renders a plan, between two lines with its verdict. A wide one has all of its impact and every
-/// rule.
+/// Renders a plan that is carried out next, between two lines with its verdict. A wide one has all
+/// of its impact and every rule.
 pub(crate) fn render(
     plan: &Plan,
     impact: Option<&Impact>,
     wide: bool,
     width: Option<usize>,
 ) -> String {
-    between_verdicts(plan, sections(plan, impact, wide, width), width)
+    between(&verdict(plan, true, width), sections(plan, impact, wide, width))
 }
 
 /// Renders a plan that this program does not carry out: with what it means for other writers.
@@ -34,14 +36,13 @@ pub(crate) fn render_for_all(
 ) -> String {
     let mut sections = sections(plan, impact, wide, width);
     sections.extend(plain_write(plan, width));
-    between_verdicts(plan, sections, width)
+    between(&verdict(plan, false, width), sections)
 }
 
-fn between_verdicts(plan: &Plan, sections: Vec<String>, width: Option<usize>) -> String {
-    let verdict = verdict(plan, width);
-    let all: Vec<String> =
-        std::iter::once(verdict.clone()).chain(sections).chain([verdict]).collect();
-    all.join("\n")
+/// Returns the sections between two lines with the verdict.
+fn between(verdict: &str, sections: Vec<String>) -> String {
+    let verdict = || std::iter::once(verdict.to_owned());
+    verdict().chain(sections).chain(verdict()).collect::<Vec<_>>().join("\n")
 }
 
 fn sections(plan: &Plan, impact: Option<&Impact>, wide: bool, width: Option<usize>) -> Vec<String> {
@@ -224,26 +225,57 @@ pub(crate) fn step_text(step: &Step) -> String {
 
 /// Returns the verdict in one line: the word, the change, and the rules that refuse it or warn.
 ///
-/// It is the first line that a tired person sees and the last one.
-fn verdict(plan: &Plan, width: Option<usize>) -> String {
-    let ids = |findings: &mut dyn Iterator<Item = &Finding>| -> Vec<&'static str> {
-        findings.map(|finding| finding.rule.as_str()).collect()
-    };
-    let denials = ids(&mut plan.verdict.denials());
-    let warnings = ids(&mut plan.verdict.warnings());
+/// It is the first line that a tired person sees and the last one. Of a change that is carried out
+/// next the word says that nothing is done yet: the line may be the first one above a failure.
+fn verdict(plan: &Plan, acts: bool, width: Option<usize>) -> String {
     let change = format!("{} -> {}", plan.from, plan.to);
-    let line = match (plan.outcome(), denials.as_slice(), warnings.as_slice()) {
-        (Outcome::Nothing, ..) => {
-            format!("{GOOD}NOTHING TO DO:{GOOD:#} {} asked for already", instances(plan.count))
-        }
-        (_, [], []) => format!("{GOOD}ALLOWED{GOOD:#} {change}"),
-        (_, [], warnings) => {
-            let count = counted(warnings.len(), "warning");
-            format!("{CARE}ALLOWED{CARE:#} {change}, {count}: {}", warnings.join(", "))
-        }
-        (_, denials, _) => format!("{BAD}REFUSED{BAD:#} {change}: {}", denials.join(", ")),
+    let line = if plan.outcome() == Outcome::Nothing {
+        format!("{GOOD}NOTHING TO DO:{GOOD:#} {} asked for already", instances(plan.count))
+    } else if plan.verdict.allows() {
+        let (found, blind) = by_sight(plan, plan.verdict.warnings());
+        let warnings = format!(", {}: {}", counted(found.len(), "warning"), found.join(", "));
+        let says = match (found.as_slice(), blind) {
+            ([], None) => String::new(),
+            ([], Some(blind)) => format!(", but {blind}"),
+            (_, None) => warnings,
+            (_, Some(blind)) => format!("{warnings}; and {blind}"),
+        };
+        let style = if says.is_empty() { GOOD } else { CARE };
+        let (word, allowed) = if acts { ("PLANNED", ", allowed") } else { ("ALLOWED", "") };
+        format!("{style}{word}{style:#} {change}{allowed}{says}")
+    } else {
+        let (found, blind) = by_sight(plan, plan.verdict.denials());
+        let found = (!found.is_empty()).then(|| found.join(", "));
+        let says: Vec<String> = found.into_iter().chain(blind).collect();
+        format!("{BAD}REFUSED{BAD:#} {change}: {}", says.join("; and "))
     };
     wrap(&line, width, 2)
+}
+
+/// Returns the rules that found something, and what keeps the others from judging.
+fn by_sight<'a>(
+    plan: &Plan,
+    findings: impl Iterator<Item = &'a Finding>,
+) -> (Vec<&'static str>, Option<String>) {
+    let (blind, found): (Vec<&Finding>, Vec<&Finding>) =
+        findings.partition(|finding| is_hidden(plan, finding));
+    let found = found.iter().map(|finding| finding.rule.as_str()).collect();
+    let hides = |cause: &&Cause| blind.iter().any(|finding| cause.rules.contains(&finding.rule));
+    let why = plan.causes.iter().filter(hides).map(|cause| cause.why.as_str());
+    let says = format!("{} could not be judged: {}", counted(blind.len(), "rule"), reasons(why));
+    (found, (!blind.is_empty()).then_some(says))
+}
+
+/// The number of reasons for unread facts that one line names.
+const REASONS: usize = 2;
+
+/// Returns the first reasons for unread facts, and the number of the others.
+pub(super) fn reasons<'a>(all: impl IntoIterator<Item = &'a str>) -> String {
+    let all: Vec<&str> = all.into_iter().collect();
+    let besides = all.len().saturating_sub(REASONS);
+    let more = (besides > 0).then(|| format!("and {besides} more"));
+    let named = all.iter().take(REASONS).map(|why| (*why).to_owned());
+    named.chain(more).collect::<Vec<_>>().join("; ")
 }
 
 /// Renders everything that the rules found, and the nearest count that would be allowed.
@@ -308,57 +340,92 @@ pub(super) fn render_verdict(plan: &Plan, wide: bool, width: Option<usize>) -> V
     let hides = |cause: &Cause| (of(cause, &denials), of(cause, &warnings));
     let (refusing, warning): (Vec<&Cause>, Vec<&Cause>) =
         plan.causes.iter().partition(|cause| !hides(cause).0.is_empty());
-    let block = |cause: &Cause| {
-        let (denied, warned) = hides(cause);
-        render_cause(plan, cause, &denied, &warned, width)
+    let blind = |causes: &[&Cause]| {
+        let all: Vec<Blind<'_>> = causes
+            .iter()
+            .map(|cause| {
+                let (denied, warned) = hides(cause);
+                Blind { why: &cause.why, denied, warned }
+            })
+            .filter(|blind| blind.rules().next().is_some())
+            .collect();
+        render_blind(plan, &all, width)
     };
     let mut lines = says(&denials);
-    lines.extend(refusing.into_iter().filter_map(block));
+    lines.extend(blind(&refusing));
     lines.extend(says(&warnings));
-    lines.extend(warning.into_iter().filter_map(block));
+    lines.extend(blind(&warning));
     lines
 }
 
 /// Returns whether a finding only says that a fact is unread, which its cause says.
-fn is_hidden(plan: &Plan, finding: &Finding) -> bool {
+pub(super) fn is_hidden(plan: &Plan, finding: &Finding) -> bool {
     plan.causes.iter().any(|cause| cause.rules.contains(&finding.rule))
 }
 
-/// Renders the reason for which these rules could not judge. `None` where there are none.
-fn render_cause(
-    plan: &Plan,
-    cause: &Cause,
-    denied: &[RuleId],
-    warned: &[RuleId],
-    width: Option<usize>,
-) -> Option<String> {
-    let all: Vec<RuleId> = denied.iter().chain(warned).copied().collect();
-    let first = all.first()?;
-    let (style, word) = if denied.is_empty() { (CARE, "WARN") } else { (BAD, "DENY") };
-    let what = format!("  {style}{word}{style:#} cannot be judged: {}", cause.why);
-    let mut lines = vec![wrap(&what, width, 5)];
-    let mut detail = |text: &str| lines.push(wrap(&format!("       {text}"), width, 2));
+/// One reason for unread facts, with the rules that it keeps from judging.
+struct Blind<'a> {
+    why: &'a str,
+    /// The rules that refuse because of it.
+    denied: Vec<RuleId>,
+    /// Those that warn.
+    warned: Vec<RuleId>,
+}
+
+impl Blind<'_> {
+    fn rules(&self) -> impl Iterator<Item = RuleId> {
+        self.denied.iter().chain(&self.warned).copied()
+    }
+}
+
+/// Renders the reasons for which rules could not judge, under one heading.
+fn render_blind(plan: &Plan, all: &[Blind<'_>], width: Option<usize>) -> Option<String> {
+    let denies = all.iter().any(|blind| !blind.denied.is_empty());
+    let (style, word) = if denies { (BAD, "DENY") } else { (CARE, "WARN") };
+    if let [only] = all {
+        let what = format!("  {style}{word}{style:#} cannot be judged: {}", only.why);
+        let detail = blind_rules(plan, only, "       ", width);
+        return Some([wrap(&what, width, 5), detail].join("\n"));
+    }
+    let rules: BTreeSet<&str> =
+        all.iter().flat_map(Blind::rules).map(|rule| rule.as_str()).collect();
+    if rules.is_empty() {
+        return None;
+    }
+    let count = counted(rules.len(), "rule");
+    let mut lines = vec![format!("  {style}{word}{style:#} {count} cannot be judged:")];
+    for blind in all {
+        lines.push(wrap(&format!("       {}", blind.why), width, 2));
+        lines.push(blind_rules(plan, blind, "         ", width));
+    }
+    Some(lines.join("\n"))
+}
+
+/// Renders the rules that a reason keeps from judging, and the check of it.
+fn blind_rules(plan: &Plan, blind: &Blind<'_>, indent: &str, width: Option<usize>) -> String {
+    let Blind { why, denied, warned } = blind;
+    let mut lines = Vec::new();
+    let mut detail = |text: &str| lines.push(wrap(&format!("{indent}{text}"), width, 2));
     let ids = |rules: &[RuleId]| -> String {
         rules.iter().map(|rule| rule.as_str()).collect::<Vec<_>>().join(", ")
     };
-    if denied.is_empty() || warned.is_empty() {
-        detail(&format!("hides {}", ids(&all)));
-    } else {
-        detail(&format!("hides {}; with a warning only: {}", ids(denied), ids(warned)));
+    match (denied.as_slice(), warned.as_slice()) {
+        (some, []) | ([], some) => detail(&format!("hides {}", ids(some))),
+        _ => detail(&format!("hides {}; with a warning only: {}", ids(denied), ids(warned))),
     }
+    let all: Vec<RuleId> = blind.rules().collect();
     let of_cause = plan.verdict.findings.iter().filter(|finding| all.contains(&finding.rule));
     let mut reasons: Vec<&str> =
-        of_cause.filter_map(|finding| finding.severity_reason.as_deref()).collect();
+        of_cause.clone().filter_map(|finding| finding.severity_reason.as_deref()).collect();
     reasons.dedup();
     for reason in reasons {
         detail(&format!("({reason})"));
     }
-    let check = check_of(&cause.why, &plan.namespace).map(|it| it.reached_by(&plan.reach));
-    let remedy = check.map(Remedy::run).or_else(|| {
-        plan.verdict.findings.iter().find(|finding| finding.rule == *first)?.remedy.clone()
-    });
-    lines.extend(remedy.iter().map(|remedy| way("       Try:", remedy, width)));
-    Some(lines.join("\n"))
+    let check = check_of(why, &plan.namespace).map(|it| it.reached_by(&plan.reach));
+    let remedy =
+        check.map(Remedy::run).or_else(|| of_cause.clone().next().and_then(|it| it.remedy.clone()));
+    lines.extend(remedy.iter().map(|remedy| way(&format!("{indent}Try:"), remedy, width)));
+    lines.join("\n")
 }
 
 /// Renders findings, those that say the same as one.

@@ -57,14 +57,58 @@ impl Watch<'_> {
         for (subject, text) in self.blockers.all() {
             self.done.missing.push(format!("{subject}: {text}"));
         }
-        let name = format!("postgresql {}/{}", self.goal.namespace, self.goal.name);
-        let message = if timeout.is_zero() {
-            format!("{name} has not converged:")
-        } else {
-            let limit = exact(timeout);
-            let goes_on = if self.goal.written { "; the change continues" } else { "" };
-            format!("{name} has not converged within {limit}{goes_on}\nMissing:")
+        let failure = match (self.goal.change, timeout.is_zero()) {
+            (Some(change), _) => {
+                let outcome = self.not_done(change, timeout);
+                Failure::new(Kind::Timeout, format!("{outcome}\nMissing:")).closing_with(outcome)
+            }
+            (None, true) => {
+                Failure::new(Kind::Timeout, format!("{} has not converged:", self.name()))
+            }
+            (None, false) => Failure::new(
+                Kind::Timeout,
+                format!("{} has not converged within {}\nMissing:", self.name(), exact(timeout)),
+            ),
         };
+        let failure = failure.with(self.stand(timeout));
+        // In this order: to look changes nothing, and to cancel gives up.
+        let name = self.goal.name.as_str();
+        let wait = || self.session.suggest(&["wait", name]);
+        if self.goal.change.is_none() && self.unacted.has.is_none() {
+            return failure.hint_to("wait on", wait());
+        }
+        let look = self.session.suggest(&["status", name, "--why"]);
+        let failure = failure.hint_to("first see why", look);
+        if self.unacted.has.is_none() {
+            return failure.hint_to("then wait on", wait());
+        }
+        let act = again(self.session, self.goal);
+        let failure = failure.hint_to("then make the operator act", act);
+        match self.cancels() {
+            Some(cancels) => failure.hint_to("or cancel the change", cancels),
+            None => failure,
+        }
+    }
+
+    fn name(&self) -> String {
+        format!("postgresql {}/{}", self.goal.namespace, self.goal.name)
+    }
+
+    /// Returns the outcome of a change that this run began, in one line.
+    fn not_done(&self, (from, to): (i64, i64), timeout: Duration) -> String {
+        let (name, limit) = (self.name(), exact(timeout));
+        let (what, once) = match self.unacted.has {
+            Some(_) => (
+                format!("the operator has not acted on {name} within {limit}"),
+                " as soon as it acts",
+            ),
+            None => (format!("{name} has not converged within {limit}"), ""),
+        };
+        format!("NOT DONE {from} -> {to}: {what}; the change continues{once}")
+    }
+
+    /// Returns what is missing, and where each member stands.
+    fn stand(&self, timeout: Duration) -> Vec<Line> {
         let mut lines = Vec::new();
         if self.done.missing.is_empty() {
             lines.push(Text("  it has to stay as it is for some seconds".to_owned()));
@@ -87,16 +131,6 @@ impl Watch<'_> {
             lines.push(Text(format!("  {subject}: {words}")));
             lines.push(Line::Command(format!("    {command}")));
         }
-        let failure = Failure::new(Kind::Timeout, message)
-            .with(lines)
-            .hint_to("wait on", self.session.suggest(&["wait", &self.goal.name]));
-        if self.unacted.has.is_none() {
-            return failure;
-        }
-        let failure = failure.hint_to("make the operator act", again(self.session, self.goal));
-        match self.cancels() {
-            Some(cancels) => failure.hint_to("or cancel the change", cancels),
-            None => failure,
-        }
+        lines
     }
 }

@@ -84,7 +84,7 @@ fn remedy(session: &Session, goal: &Goal, facts: &Facts) -> Remedy {
     if absent {
         return Remedy::to("see why no operator runs", look);
     }
-    Remedy::to("make it act", again(session, goal)).or_to("see what it does", look)
+    Remedy::to("first see what it does", look).or_to("then make it act", again(session, goal))
 }
 
 /// Returns the command that makes the operator act on the count.

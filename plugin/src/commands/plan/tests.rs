@@ -173,8 +173,8 @@ async fn unreadable_details_are_named_and_refuse_nothing() {
         .into_iter()
         .fold(growing, |world, statement| world.printing(0, statement, refused));
     insta::assert_snapshot!(shown(&growing, "acid-a --to 4", Some(80)).await, @"
-    ALLOWED 3 -> 4, 4 warnings: quota-headroom, stale-volume, foreign-volume,
-      volume-resizing
+    ALLOWED 3 -> 4, but 4 rules could not be judged: list persistentvolumeclaims in
+      db: forbidden; list resourcequotas in db: forbidden
     postgresql db/acid-a: 3 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   added    replica   -       new, 100.0 GiB; or an earlier one
@@ -192,19 +192,20 @@ async fn unreadable_details_are_named_and_refuse_nothing() {
     Steps:
       1. set numberOfInstances to 4
       2. wait until 4 instances have converged
-      WARN cannot be judged: list persistentvolumeclaims in db: forbidden
-           hides quota-headroom, stale-volume, foreign-volume, volume-resizing
-           Try:
-               kubectl auth can-i list persistentvolumeclaims -n db
-      WARN cannot be judged: list resourcequotas in db: forbidden
-           hides quota-headroom
-           Try:
-               kubectl auth can-i list resourcequotas -n db
-    ALLOWED 3 -> 4, 4 warnings: quota-headroom, stale-volume, foreign-volume,
-      volume-resizing
+      WARN 4 rules cannot be judged:
+           list persistentvolumeclaims in db: forbidden
+             hides quota-headroom, stale-volume, foreign-volume, volume-resizing
+             Try:
+                 kubectl auth can-i list persistentvolumeclaims -n db
+           list resourcequotas in db: forbidden
+             hides quota-headroom
+             Try:
+                 kubectl auth can-i list resourcequotas -n db
+    ALLOWED 3 -> 4, but 4 rules could not be judged: list persistentvolumeclaims in
+      db: forbidden; list resourcequotas in db: forbidden
     ");
     insta::assert_snapshot!(shown(&growing, "acid-a --to 4", Some(160)).await, @"
-    ALLOWED 3 -> 4, 4 warnings: quota-headroom, stale-volume, foreign-volume, volume-resizing
+    ALLOWED 3 -> 4, but 4 rules could not be judged: list persistentvolumeclaims in db: forbidden; list resourcequotas in db: forbidden
     postgresql db/acid-a: 3 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   added    replica   -       new, 100.0 GiB; or an earlier one
@@ -219,15 +220,16 @@ async fn unreadable_details_are_named_and_refuse_nothing() {
     Steps:
       1. set numberOfInstances to 4
       2. wait until 4 instances have converged
-      WARN cannot be judged: list persistentvolumeclaims in db: forbidden
-           hides quota-headroom, stale-volume, foreign-volume, volume-resizing
-           Try:
-               kubectl auth can-i list persistentvolumeclaims -n db
-      WARN cannot be judged: list resourcequotas in db: forbidden
-           hides quota-headroom
-           Try:
-               kubectl auth can-i list resourcequotas -n db
-    ALLOWED 3 -> 4, 4 warnings: quota-headroom, stale-volume, foreign-volume, volume-resizing
+      WARN 4 rules cannot be judged:
+           list persistentvolumeclaims in db: forbidden
+             hides quota-headroom, stale-volume, foreign-volume, volume-resizing
+             Try:
+                 kubectl auth can-i list persistentvolumeclaims -n db
+           list resourcequotas in db: forbidden
+             hides quota-headroom
+             Try:
+                 kubectl auth can-i list resourcequotas -n db
+    ALLOWED 3 -> 4, but 4 rules could not be judged: list persistentvolumeclaims in db: forbidden; list resourcequotas in db: forbidden
     ");
     let shrinking = World::new(3, 0).with_resources().printing(2, "pg_stat_activity", refused);
     insta::assert_snapshot!(shown(&shrinking, "acid-a --to 2", Some(80)).await, @"

@@ -398,7 +398,8 @@ async fn follow(
     session.out.note(&format!("numberOfInstances is {}{asked}", plan.count));
     let watched = if request.acting.wait {
         // An override may let the leader go. That was agreed to.
-        let goal = Goal { ours: plan.keeps_leader(), written: true, ..Goal::of_plan(&plan) };
+        let change = Some((plan.from, plan.to));
+        let goal = Goal { ours: plan.keeps_leader(), change, ..Goal::of_plan(&plan) };
         Some(watch(session, &goal, timeout).await)
     } else {
         session.advise("wait for it:", resume.into());

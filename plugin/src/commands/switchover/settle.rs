@@ -205,7 +205,9 @@ impl Settling<'_> {
             Some(count) => format!("a change to {} is not admitted yet", instances(count)),
             None => "not every member follows it yet".to_owned(),
         };
-        let failure = Failure::new(Kind::Timeout, format!("{moved}{what}:"))
+        let outcome = format!("NOT DONE: {moved}{what}");
+        let failure = Failure::new(Kind::Timeout, format!("{outcome}:"))
+            .closing_with(outcome)
             .with(missing.lines(&session.reach));
         let status = (!missing.late.is_empty()).then(|| {
             Remedy::to("to see why these members lag", session.suggest(&["status", name, "--why"]))

@@ -141,7 +141,7 @@ async fn at_the_deadline_a_switchover_for_a_count_names_the_obstacles() {
     let (screen, code, why) = run(&world, line, None).await;
     assert_eq!((code, world.leader(), world.declared()), (4, 0, 5), "{why}");
     insta::assert_snapshot!(why, @"
-    error: the leader has moved, and a change to 3 instances is not admitted yet:
+    error: NOT DONE: the leader has moved, and a change to 3 instances is not admitted yet:
     change-freeze: db/acid-a is frozen until 2099-01-01T00:00:00Z (audit)
       scalepolicy/audit: freeze.until: 2099-01-01T00:00:00Z
       Try: ask again at 2099-01-01T00:00:00Z, or change scalepolicy/audit
@@ -149,6 +149,7 @@ async fn at_the_deadline_a_switchover_for_a_count_names_the_obstacles() {
           kubectl pgscale override acid-a --to 3 --rules change-freeze --reason TEXT -n db
     hint: when that is mended, wait again:
         kubectl pgscale switchover acid-a --for 3 -n db
+    NOT DONE: the leader has moved, and a change to 3 instances is not admitted yet
     ");
     assert_eq!(screen.stdout(), "");
     assert!(screen.stderr().contains("s: change-freeze: "), "{}", screen.stderr());
@@ -168,11 +169,12 @@ async fn a_plain_switchover_says_what_it_waits_for_and_what_to_do() {
     let (screen, code, why) = run(&world, line, None).await;
     assert_eq!((code, world.leader()), (4, 0), "{why}");
     insta::assert_snapshot!(why, @"
-    error: the leader has moved, and not every member follows it yet:
+    error: NOT DONE: the leader has moved, and not every member follows it yet:
       acid-a-1: 990 bytes behind the leader after a second
       acid-a-2: 990 bytes behind the leader after a second
     hint: to see why these members lag:
         kubectl pgscale status acid-a --why -n db
+    NOT DONE: the leader has moved, and not every member follows it yet
     ");
     let said = screen.stderr();
     assert!(said.contains("s: acid-a-1: 990 bytes"), "{said}");

@@ -37,7 +37,8 @@ fn volumes_that_are_deleted_and_standbys_that_hang_on_stand_out() {
     });
     let delete = json!({"persistentVolumeClaimRetentionPolicy": {"whenScaled": "Delete"}});
     insta::assert_snapshot!(text(made_by(hanging_on, &delete), inputs(), false), @"
-    ALLOWED 4 -> 3, 3 warnings: restart-pending, cascade-condemned, volumes-deleted
+    PLANNED 4 -> 3, allowed, 3 warnings: restart-pending, cascade-condemned,
+      volumes-deleted
     postgresql db/acid-a: 4 -> 3 instances
     MEMBER    CHANGE   ROLE     STATE    VOLUME
     acid-a-3  removed  replica  healthy  pgdata-acid-a-3 is deleted (1.0 GiB, 4d)
@@ -62,7 +63,7 @@ fn members_with_the_same_text_share_a_line() {
     ];
     let reported = Readings { clients, ..inputs() };
     insta::assert_snapshot!(text(facts(5, 1, 0), reported, true), @"
-    ALLOWED 5 -> 1, 1 warning: no-standby-left
+    PLANNED 5 -> 1, allowed, 1 warning: no-standby-left
     postgresql db/acid-a: 5 -> 1 instance
     MEMBER     CHANGE    ROLE      STATE     VOLUME
     acid-a-1   removed   replica   healthy   pgdata-acid-a-1 is kept (1.0 GiB, 4d)
@@ -92,7 +93,7 @@ fn many_copies_are_summed_up_and_an_unseen_disk_is_named() {
     };
     let reported = Readings { leader: Some(leader), ..inputs() };
     insta::assert_snapshot!(text(facts(1, 4, 0), reported, false), @"
-    ALLOWED 1 -> 4
+    PLANNED 1 -> 4, allowed
     postgresql db/acid-a: 1 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-1   added    replica   -       new, 1.0 GiB

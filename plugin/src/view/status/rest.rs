@@ -4,7 +4,7 @@
 use pgscale_guard::Seen;
 use pgscale_guard::facts::{DisruptionBudget, Facts};
 
-use super::super::plan::counted;
+use super::super::plan::{counted, reasons};
 use super::super::policy::source;
 use crate::status::{
     Archive, Bound, By, CountVerdict, Flow, Headroom, Slot, Status, Version, Volume, bound_of_pods,
@@ -221,26 +221,29 @@ fn row(reported: &CountVerdict, wide: bool) -> Vec<Cell> {
         By::Command => reported.to.to_string(),
         By::Edit => format!("{} by an edit", reported.to),
     };
-    let verdict = if reported.allowed {
+    let (rules, moves) = (reported.rules.len(), reported.leader_moves_to.is_some() && !wide);
+    let moves = if moves { ", leader moves" } else { "" };
+    let blind = !reported.unread.is_empty();
+    let verdict = match (reported.allowed, rules) {
+        (true, 0) => Cell::styled(format!("allowed{moves}"), GOOD),
+        (true, _) if blind => Cell::styled(format!("allowed{moves}, not judged"), CARE),
         // The rules of a change that is allowed are those that warn.
-        let warnings = reported.rules.len();
-        let moves = if reported.leader_moves_to.is_some() && !wide { ", leader moves" } else { "" };
-        match warnings {
-            0 => Cell::styled(format!("allowed{moves}"), GOOD),
-            _ => Cell::styled(format!("allowed{moves}, {}", counted(warnings, "warning")), CARE),
-        }
-    } else {
-        Cell::styled("refused", BAD)
+        (true, _) => Cell::styled(format!("allowed{moves}, {}", counted(rules, "warning")), CARE),
+        (false, _) if blind => Cell::styled("refused, not judged", BAD),
+        (false, _) => Cell::styled("refused", BAD),
     };
-    // Where few facts could be read, nearly every rule says so.
-    let shown = if wide { reported.rules.len() } else { RULES };
-    let mut rules: Vec<String> =
-        reported.rules.iter().take(shown).map(|rule| (*rule).to_owned()).collect();
-    let besides = reported.rules.len().saturating_sub(shown);
-    if besides > 0 {
-        rules.push(format!("and {besides} more"));
-    }
-    let mut row = vec![Cell::from(count), verdict, rules.join(", ").into()];
+    let rules = if blind && !wide {
+        // Nearly every rule says the same then.
+        let why = reasons(reported.unread.iter().map(String::as_str));
+        format!("{} without facts: {why}", counted(rules, "rule"))
+    } else {
+        let shown = if wide { rules } else { RULES };
+        let besides = rules.saturating_sub(shown);
+        let more = (besides > 0).then(|| format!("and {besides} more"));
+        let named = reported.rules.iter().take(shown).map(|rule| (*rule).to_owned());
+        named.chain(more).collect::<Vec<_>>().join(", ")
+    };
+    let mut row = vec![Cell::from(count), verdict, rules.into()];
     if wide {
         row.push(reported.leader_moves_to.as_deref().unwrap_or_default().into());
         row.push(reported.message.as_deref().unwrap_or_default().into());

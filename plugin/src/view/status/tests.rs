@@ -397,11 +397,10 @@ fn an_unreadable_cluster_is_named_as_such_and_briefly() {
     pgdata-acid-a-2   40.0 GiB   acid-a-2   unknown   94d
     pgdata-acid-a-4   40.0 GiB   acid-a-4   unknown   94d
 
-    IF SET TO   VERDICT                RULES
-    2           refused                below-min, operator-limits,
-                                       dcs-store-changing, and 18 more
-    4           allowed, 13 warnings   operator-limits, dcs-store-changing,
-                                       no-leader, and 10 more
+    IF SET TO   VERDICT               RULES
+    2           refused               below-min, operator-limits,
+                                      dcs-store-changing, and 18 more
+    4           allowed, not judged   13 rules without facts: forbidden
 
     Not converged:
       unseen

@@ -35,14 +35,14 @@ async fn operator_that_does_not_act_is_reported_and_explained() {
     numberOfInstances is 4
     the operator has not acted yet (the StatefulSet says 5)
     the operator may have dropped the update (another write came within milliseconds), be busy with another cluster, or leave this cluster to another operator
-    hint: make it act:
-        kubectl pgscale set acid-a 4 -n db
-      see what it does:
+    hint: first see what it does:
         kubectl logs deployment/postgres-operator --tail=50 -n default
+      then make it act:
+        kubectl pgscale set acid-a 4 -n db
     note: there is no terminal to ask on: add --yes to a command that changes the count
     ");
     insta::assert_snapshot!(without_spans(&why), @"
-    error: postgresql db/acid-a has not converged within 0.2s; the change continues
+    error: NOT DONE 5 -> 4: the operator has not acted on postgresql db/acid-a within 0.2s; the change continues as soon as it acts
     Missing:
       the StatefulSet still asks for 5 and not 4: the operator has not acted yet
       acid-a-4: still there
@@ -52,12 +52,13 @@ async fn operator_that_does_not_act_is_reported_and_explained() {
         kubectl logs deployment/postgres-operator --tail=50 -n default
       acid-a-4: to be removed
         kubectl logs deployment/postgres-operator --tail=50 -n default
-    hint: wait on:
-        kubectl pgscale wait acid-a -n db
-    hint: make the operator act:
+    hint: first see why:
+        kubectl pgscale status acid-a --why -n db
+    hint: then make the operator act:
         kubectl pgscale set acid-a 4 -n db
     hint: or cancel the change:
         kubectl pgscale set acid-a 5 -n db
+    NOT DONE 5 -> 4: the operator has not acted on postgresql db/acid-a within 0.2s; the change continues as soon as it acts
     ");
 }
 

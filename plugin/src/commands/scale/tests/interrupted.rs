@@ -66,7 +66,7 @@ async fn timeout_says_that_the_change_goes_on_only_where_one_was_made() {
     let world = World::new(3, 0).with(Mishap::UpdateDropped);
     let (_, code, why) = run(&world, "up acid-a --timeout 20ms", None).await;
     assert_eq!(code, 4, "{why}");
-    assert!(why.contains("; the change continues\n"), "{why}");
+    assert!(why.contains("; the change continues as soon as it acts\n"), "{why}");
     // It is not the change of the wait, and can be cancelled all the same.
     let (_, code, why) = run(&world, "wait acid-a --timeout 20ms", None).await;
     assert_eq!(code, 4, "{why}");
