@@ -13,7 +13,7 @@ mod placement;
 pub use footprint::{Added, Amounts, Footprint, Needs, Quotas, Room, Unspecified};
 pub use limit_range::{Violation, defaulted, violations};
 pub use manifest::template;
-pub use placement::{Domain, Draining, Node, Taint, domains, draining, spreads};
+pub use placement::{Domain, Draining, Node, Taint, domains, draining, fits, spreads};
 
 /// A value that was read, or the reason why it was not.
 pub type Look<T> = Result<T, String>;

@@ -126,7 +126,7 @@ fn keys(template: &Template) -> impl Iterator<Item = &str> {
 }
 
 /// Returns whether the scheduler would consider the node, apart from its free room.
-fn fits(node: &Node, pod: &PodSpec) -> bool {
+pub fn fits(node: &Node, pod: &PodSpec) -> bool {
     let chosen =
         pod.node_selector.iter().flatten().all(|(key, value)| node.labels.get(key) == Some(value));
     let terms = pod
