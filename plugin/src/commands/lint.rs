@@ -280,4 +280,6 @@ fn conclude(report: &Report) -> Result<(), Failure> {
 }
 
 #[cfg(test)]
+mod scenarios;
+#[cfg(test)]
 mod tests;
