@@ -1,7 +1,7 @@
 //! `kubectl pgscale verify`: the answers of all members, and a message that every replica must
 //! replay.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use pgscale_tests::cluster::{Cluster, TIMEOUT, quick};
 use pgscale_tests::stage::Fault;
 use pgscale_tests::wait::{Attempt, until};
@@ -56,6 +56,8 @@ async fn verify(ctx: TestCtx) -> Result<()> {
         "{said}"
     );
 
+    reads(&cluster, leader.ordinal).await?;
+
     let stalled = cluster.pod_name(if leader.ordinal == 2 { 1 } else { 2 });
     bed.kubelet().stage(namespace, &stalled, Fault::StalledReceiver).await?;
     let late = ["verify", name, "--canary", "--timeout", "3s"];
@@ -64,4 +66,64 @@ async fn verify(ctx: TestCtx) -> Result<()> {
     ensure!(matches!(said.code, Some(4 | 5)), "{said:?}");
     ensure!(said.stdout.contains(&format!("{stalled}: not replayed in time")), "{said:?}");
     bed.kubelet().unstage(namespace, &stalled, Fault::StalledReceiver).await
+}
+
+/// Reads a table on the leader and on a replica, and sees both in `status --sql`, each on its member.
+async fn reads(cluster: &Cluster, leader: u32) -> Result<()> {
+    let replica = if leader == 2 { 1 } else { 2 };
+    let rows = "CREATE TABLE read_often AS SELECT generate_series(1, 5000) AS id";
+    cluster.sql(leader, rows).await?;
+    cluster.sql(leader, "SELECT pg_create_physical_replication_slot('left_behind', true)").await?;
+    let statement = ["status", cluster.name.as_str(), "--sql", "--tables", "3", "-o", "json"];
+    // The table arrives on the replica, and its scans in the statistics, some time later.
+    let said = until("the scans of both members to be counted", TIMEOUT, async || {
+        let scan = "SELECT count(*) FROM read_often";
+        if cluster.sql(replica, scan).await.is_err() {
+            return Ok(Attempt::NotYet("the table is not on the replica yet".to_owned()));
+        }
+        cluster.sql(leader, scan).await?;
+        let said: Value = serde_json::from_str(&cluster.pgscale(&statement).await?.ok()?.stdout)?;
+        let counted = [leader, replica].iter().all(|ordinal| {
+            of_member(&said, &cluster.pod_name(*ordinal)).is_some_and(|member| {
+                let tables = member["tables"].as_array().map(Vec::as_slice).unwrap_or_default();
+                let table = tables.iter().find(|table| table["name"] == "read_often");
+                table.is_some_and(|table| {
+                    table["seqScan"].as_u64() >= Some(1)
+                        && table["seqTupRead"].as_u64() >= Some(5000)
+                        && table["idxScan"].is_null()
+                })
+            })
+        });
+        Ok(if counted { Attempt::Done(said) } else { Attempt::NotYet(said["reads"].to_string()) })
+    })
+    .await?;
+    let all = said["reads"].as_array().map(Vec::as_slice).unwrap_or_default();
+    ensure!(all.len() == 3, "{said}");
+    for member in all {
+        let ratio = member["cacheHitRatio"].as_f64();
+        ensure!(ratio.is_some_and(|ratio| (0.0..=1.0).contains(&ratio)), "{member}");
+        ensure!(member["rowsReturnedPerSecond"].is_number(), "{member}");
+        ensure!(member["walBytesPerSecond"].is_number(), "{member}");
+    }
+    let led = of_member(&said, &cluster.pod_name(leader)).context("the leader is not listed")?;
+    let replicas = led["replicas"].as_array().map(Vec::as_slice).unwrap_or_default();
+    ensure!(replicas.len() == 2, "{led}");
+    for replica in replicas {
+        ensure!(replica["replayLagBytes"].is_u64(), "{replica}");
+    }
+    let slots = led["slots"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let slot = slots.iter().find(|slot| slot["name"] == "left_behind").context("no slot")?;
+    ensure!(slot["active"] == false && slot["heldBytes"].is_u64(), "{slot}");
+    cluster.sql(leader, "SELECT pg_drop_replication_slot('left_behind')").await?;
+
+    // The bed serves no metrics.k8s.io: that is said, and hides nothing else.
+    let top = cluster.pgscale(&["top", "--sql"]).await?.ok()?;
+    ensure!(top.stdout.contains(&cluster.name), "{top:?}");
+    ensure!(top.stderr.contains("metrics.k8s.io is not served"), "{top:?}");
+    Ok(())
+}
+
+/// Returns the reads of a member in a status.
+fn of_member<'a>(status: &'a Value, name: &str) -> Option<&'a Value> {
+    status["reads"].as_array()?.iter().find(|member| member["member"] == name)
 }
