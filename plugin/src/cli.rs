@@ -9,7 +9,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::args::{ConnectionFlags, expression};
 use crate::commands::{
     completion, doctor, down, history, install, lint, overrides, plan, policy, rbac, rules, set,
-    snapshot, status, switchover, undo, uninstall, up, upgrade, verify, version, wait,
+    snapshot, status, switchover, top, undo, uninstall, up, upgrade, verify, version, wait,
 };
 use crate::connect::{Connection, Flags};
 use crate::error::Failure;
@@ -48,6 +48,7 @@ pub(crate) struct Cli {
 pub(crate) enum Verb {
     #[command(aliases = ["get", "list", "ls", "describe"])]
     Status(status::Args),
+    Top(top::Args),
     Plan(plan::Args),
     Up(up::Args),
     Down(down::Args),
@@ -140,6 +141,7 @@ pub(crate) async fn run(
         | Verb::Snapshot(_)
         | Verb::Status(_)
         | Verb::Switchover(_)
+        | Verb::Top(_)
         | Verb::Undo(_)
         | Verb::Uninstall(_)
         | Verb::Up(_)
@@ -191,6 +193,7 @@ pub(crate) async fn in_session(verb: Verb, session: &Session) -> Result<(), Fail
         Verb::Snapshot(args) => Box::pin(snapshot::run(session, args)).await,
         Verb::Status(args) => Box::pin(status::run(session, args)).await,
         Verb::Switchover(args) => Box::pin(switchover::run(session, args)).await,
+        Verb::Top(args) => Box::pin(top::run(session, args)).await,
         Verb::Undo(args) => Box::pin(undo::run(session, args)).await,
         Verb::Uninstall(args) => Box::pin(uninstall::run(session, args)).await,
         Verb::Upgrade(args) => Box::pin(upgrade::run(session, args)).await,

@@ -17,6 +17,7 @@ pub(crate) mod set;
 pub(crate) mod snapshot;
 pub(crate) mod status;
 pub(crate) mod switchover;
+pub(crate) mod top;
 pub(crate) mod undo;
 pub(crate) mod uninstall;
 pub(crate) mod up;

@@ -71,6 +71,9 @@ pub(crate) struct Clues<'a> {
     pub(crate) missing: &'a [String],
     /// The Events. `Absent` where they were not read.
     pub(crate) events: &'a Seen<Vec<Event>>,
+    /// The nodes, and what keeps a pod that is not scheduled away from each. Empty where that was not
+    /// looked up.
+    pub(crate) nodes: &'a [Evidence],
     /// Connection flags for the commands.
     pub(crate) reach: &'a Reach,
 }

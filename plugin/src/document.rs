@@ -14,17 +14,21 @@ use crate::impact::Impact;
 use crate::outcome::Outcome;
 use crate::plan::{LeaderMove, Outcome as PlanOutcome, Plan, Step};
 use crate::watch::{self, Milestone};
+use effect::EffectDocument;
 use impact::{CommitDocument, ImpactDocument, RuleDocument};
 
 mod doctor;
+mod effect;
 mod impact;
 mod lint;
 mod list;
 mod policy;
 mod program;
+mod reads;
 #[cfg(test)]
 mod schemas;
 mod status;
+mod top;
 mod verify;
 
 pub(crate) use doctor::GuardDiagnosis;
@@ -33,6 +37,7 @@ pub(crate) use list::ScaleVerificationList;
 pub(crate) use policy::{EffectivePolicy, PolicyTest, Tried, Verdicts, Violation};
 pub(crate) use program::{Program, RuleList};
 pub(crate) use status::{ScaleStatus, ScaleStatusList};
+pub(crate) use top::ClusterUsageList;
 pub(crate) use verify::ScaleVerification;
 
 /// `apiVersion` of every object we print.
@@ -285,6 +290,9 @@ pub(crate) struct ScaleReport<'a> {
     pub(crate) notes: &'a [String],
     /// The duration of the change.
     pub(crate) seconds: f64,
+    /// The figures of each member before and after it, where they were measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    effect: Option<EffectDocument<'a>>,
     /// The entry in the cluster's history.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) record: Option<&'a Entry>,
@@ -395,6 +403,7 @@ impl<'a> ScaleReport<'a> {
             timeline: Vec::new(),
             notes: &[],
             seconds: 0.0,
+            effect: None,
             record: None,
         }
     }
@@ -420,6 +429,7 @@ impl<'a> ScaleReport<'a> {
             report.notes = &watched.notes;
             report.seconds = watched.events.last().map_or(0.0, |event| event.seconds);
         }
+        report.effect = outcome.effect.as_deref().map(EffectDocument::of);
         report.record = outcome.entry.as_ref();
         report
     }

@@ -66,7 +66,21 @@ pub(crate) async fn sql(
     statement: &str,
     patience: Duration,
 ) -> Result<Vec<Vec<String>>, ExecError> {
-    let printed = exec.run(pod, psql(statement), patience).await?;
+    sql_in(exec, pod, "postgres", statement, patience).await
+}
+
+/// Returns the rows of one SQL statement in one database.
+///
+/// # Errors
+/// As for [`sql`].
+pub(crate) async fn sql_in(
+    exec: &dyn Exec,
+    pod: &Address,
+    database: &str,
+    statement: &str,
+    patience: Duration,
+) -> Result<Vec<Vec<String>>, ExecError> {
+    let printed = exec.run(pod, psql(database, statement), patience).await?;
     Ok(rows(&printed))
 }
 
@@ -94,16 +108,24 @@ pub(crate) fn ended(command: &[String], code: Option<i32>, why: String) -> ExecE
     ExecError::Failed(why)
 }
 
-fn psql(statement: &str) -> Vec<String> {
+fn psql(database: &str, statement: &str) -> Vec<String> {
     ["psql", "-X", "-q", "-A", "-t", "-F"]
         .into_iter()
         .map(str::to_owned)
         .chain([COLUMN.to_string(), "-R".to_owned(), ROW.to_string()])
-        .chain(
-            ["-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres", "-c"].map(str::to_owned),
-        )
-        .chain([statement.to_owned()])
+        .chain(["-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d"].map(str::to_owned))
+        .chain([named(database), "-c".to_owned(), statement.to_owned()])
         .collect()
+}
+
+/// Returns a database for `-d`, where `psql` takes a text with `=` for a whole connection string
+/// (libpq, "Connection Strings").
+fn named(database: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if database.chars().all(plain) && !database.is_empty() {
+        return database.to_owned();
+    }
+    format!("dbname='{}'", database.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 /// Returns the error of rows that are not those of the statement.
@@ -134,17 +156,32 @@ mod tests {
     #[test]
     fn psql_without_a_connection_is_no_failure_of_the_statement() {
         let why = || "psql: error: FATAL: the database system is shutting down".to_owned();
-        assert_eq!(ended(&psql("SELECT 1"), Some(2), why()), ExecError::NoConnection);
+        assert_eq!(ended(&psql("postgres", "SELECT 1"), Some(2), why()), ExecError::NoConnection);
         let said = ExecError::NoConnection.to_string();
         assert!(said.starts_with("not available while the leader moves"), "{said}");
-        for (command, code) in [(psql("SELECT 1"), Some(1)), (vec!["df".to_owned()], Some(2))] {
+        for (command, code) in
+            [(psql("postgres", "SELECT 1"), Some(1)), (vec!["df".to_owned()], Some(2))]
+        {
             assert_eq!(ended(&command, code, why()), ExecError::Failed(why()));
         }
     }
 
     #[test]
+    fn database_of_any_name_is_one_word_and_no_other_parameter() {
+        for (name, want) in [
+            ("shop", "shop"),
+            ("my-shop_2", "my-shop_2"),
+            ("host=evil", "dbname='host=evil'"),
+            ("it's \\", "dbname='it\\'s \\\\'"),
+            ("postgresql://evil/x", "dbname='postgresql://evil/x'"),
+        ] {
+            assert_eq!(named(name), want);
+        }
+    }
+
+    #[test]
     fn psql_reads_no_start_file_and_stops_at_errors() {
-        let command = psql("SELECT 1");
+        let command = psql("postgres", "SELECT 1");
         assert_eq!(command.first().map(String::as_str), Some("psql"));
         assert!(
             command.contains(&"-X".to_owned()) && command.contains(&"ON_ERROR_STOP=1".to_owned())

@@ -17,6 +17,7 @@ mod connect;
 mod diagnosis;
 mod doctor;
 mod document;
+mod effect;
 mod error;
 mod events;
 mod exec;
@@ -31,11 +32,13 @@ mod impact;
 mod install;
 mod lint;
 mod members;
+mod nodes;
 mod outcome;
 mod patience;
 mod permissions;
 mod plan;
 mod policy;
+mod reads;
 #[cfg(test)]
 mod screens;
 mod services;
@@ -45,6 +48,8 @@ mod steady;
 mod terminal;
 #[cfg(test)]
 mod testing;
+mod top;
+mod usage;
 mod verify;
 mod versions;
 mod view;
@@ -78,7 +83,7 @@ fn main() -> ExitCode {
     let interruption = Interruption::default();
     let code = runtime.block_on(async {
         let work = Box::pin(cli::run(cli, &out, interruption.clone()));
-        match unless(interrupted(), work, &interruption).await {
+        match unless(interrupted, work, &interruption).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => fail(&out, &failure),
         }
@@ -96,15 +101,22 @@ fn fail(out: &Output, failure: &Failure) -> ExitCode {
     ExitCode::from(failure.kind.code())
 }
 
-/// Returns the result of `work`, or an interruption that comes first.
+/// Returns the result of `work`, or an interruption that comes first and ends more than a wait.
 async fn unless(
-    interrupted: impl Future<Output = ()>,
+    mut interrupted: impl AsyncFnMut(),
     work: impl Future<Output = Result<(), Failure>>,
     interruption: &Interruption,
 ) -> Result<(), Failure> {
-    tokio::select! {
-        result = work => result,
-        () = interrupted => Err(interruption.failure()),
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            result = &mut work => return result,
+            () = interrupted() => {
+                if !interruption.ended_a_wait() {
+                    return Err(interruption.failure());
+                }
+            }
+        }
     }
 }
 

@@ -106,6 +106,18 @@ impl fmt::Display for Activity<'_> {
     }
 }
 
+/// The seconds until a replica had written, flushed and replayed the WAL of a commit. `None` where
+/// PostgreSQL measured none lately.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Delays {
+    /// `write_lag`.
+    pub(crate) write: Option<f64>,
+    /// `flush_lag`.
+    pub(crate) flush: Option<f64>,
+    /// `replay_lag`.
+    pub(crate) replay: Option<f64>,
+}
+
 /// Returns how many bytes a standby had not received, by the reports of both. They are some seconds
 /// old. `None` where one of them reports no position.
 pub(crate) fn reported_lag(facts: &Facts, member: &Member) -> Option<u64> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::effect::Effect;
 use crate::error::Failure;
 use crate::execute::Done;
 use crate::history::{Entry, Recording, seconds};
@@ -31,6 +32,8 @@ pub(crate) struct Outcome {
     pub(crate) done: Done,
     /// The end of the wait, where there was one.
     pub(crate) watched: Option<Watched>,
+    /// The figures before and after it, where they were measured.
+    pub(crate) effect: Option<Box<Effect>>,
     /// The entry in the history, where it was recorded.
     pub(crate) entry: Option<Entry>,
 }

@@ -26,6 +26,7 @@ mod following;
 mod looking;
 mod planning;
 mod policies;
+mod reading;
 mod switching;
 mod verifying;
 

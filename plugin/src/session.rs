@@ -1,7 +1,7 @@
 //! The tools of every command: the API server, the way to the members, the terminal, the clock.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -25,7 +25,10 @@ use crate::helm::{Helm, OnPath};
 use crate::plan::FIELD_MANAGER;
 use crate::terminal::Output;
 
+mod interruption;
 mod server;
+
+pub(crate) use interruption::Interruption;
 
 /// The time limit of one read of a whole cluster.
 const READ_DEADLINE: Duration = Duration::from_secs(15);
@@ -88,6 +91,10 @@ pub(crate) struct Pace {
     pub(crate) lost_answer: Duration,
     /// The interval between two samples of a leader during a switchover.
     pub(crate) sample: Duration,
+    /// The interval between two samples of what a member has read.
+    pub(crate) rate: Duration,
+    /// The time after a change in which caches and clients settle, where a person gives none.
+    pub(crate) settle: Duration,
     /// The end of the time that a person gave for the whole act.
     pub(crate) until: Option<Instant>,
     /// The common time limit of all reads that only serve a plan's view.
@@ -120,31 +127,11 @@ impl Default for Pace {
             follow: Duration::from_secs(60),
             lost_answer: Duration::from_secs(15),
             sample: Duration::from_millis(100),
+            rate: Duration::from_secs(2),
+            settle: Duration::from_secs(60),
             until: None,
             impact: Duration::from_secs(3),
         }
-    }
-}
-
-/// The state that an interruption now would leave behind. The code that acts keeps it up to date.
-#[derive(Clone, Default)]
-pub(crate) struct Interruption(Arc<Mutex<Option<Failure>>>);
-
-impl Interruption {
-    /// Sets the state that an interruption leaves behind from now on.
-    pub(crate) fn means(&self, what: impl Into<String>) {
-        self.is(Failure::new(Kind::Interrupted, what));
-    }
-
-    fn is(&self, failure: Failure) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
-    }
-
-    /// Returns the failure that an interruption is now; nothing was changed where no code said otherwise.
-    pub(crate) fn failure(&self) -> Failure {
-        let failure = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        failure
-            .unwrap_or_else(|| Failure::new(Kind::Interrupted, "interrupted; nothing was changed"))
     }
 }
 
@@ -234,7 +221,7 @@ impl Session {
             pace: self.pace,
             chance: self.chance,
             // The command that works on all clusters sets the meaning of an interruption.
-            interruption: Interruption::default(),
+            interruption: self.interruption.beside(),
             warnings: self.warnings.clone(),
             manager: Arc::clone(&self.manager),
         }

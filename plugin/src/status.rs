@@ -18,6 +18,7 @@ use crate::diagnosis::Cause;
 use crate::members::Role;
 use crate::plan::judge;
 use crate::policy::{freeze, windows};
+use crate::reads::Reads;
 use crate::services::{Services, slot_of};
 use crate::steady;
 use crate::watch::Snapshot;
@@ -26,7 +27,7 @@ mod health;
 mod vitals;
 
 pub(crate) use health::{Headline, Version, Word, bound_of_pods, pending_restarts, worst_lag};
-pub(crate) use vitals::{Archive, Delays, Flow, Vitals};
+pub(crate) use vitals::{Archive, Flow, Vitals};
 
 /// The status of one cluster.
 #[derive(Clone, Debug)]
@@ -58,6 +59,8 @@ pub(crate) struct Detail {
     pub(crate) would_say: Vec<CountVerdict>,
     /// The answers of the leader's PostgreSQL.
     pub(crate) vitals: Vitals,
+    /// The reads of every member, where they were asked for.
+    pub(crate) reads: Option<Reads>,
 }
 
 impl Detail {
@@ -73,6 +76,7 @@ impl Detail {
             headroom: Headroom::of(facts, policies),
             would_say: would_say(facts, policies),
             vitals,
+            reads: None,
         }
     }
 }
@@ -114,12 +118,12 @@ fn slots_of(facts: &Facts, positions: &BTreeMap<String, u64>) -> Vec<Slot> {
 }
 
 /// Returns whether `member` has a pod. `None` where the pods could not be listed.
-fn has_pod(facts: &Facts, member: &str) -> Option<bool> {
+pub(crate) fn has_pod(facts: &Facts, member: &str) -> Option<bool> {
     facts.members.unreadable().is_none().then(|| facts.member(member).is_some())
 }
 
 /// Returns the member of a slot, with or without a pod.
-fn owner(facts: &Facts, slot: &str) -> Option<String> {
+pub(crate) fn owner(facts: &Facts, slot: &str) -> Option<String> {
     let prefix = format!("{}_", slot_of(&facts.change.new.name));
     let ordinal = slot.strip_prefix(&prefix)?;
     (!ordinal.is_empty() && ordinal.bytes().all(|digit| digit.is_ascii_digit()))

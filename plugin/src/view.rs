@@ -2,6 +2,7 @@
 
 pub(crate) mod batch;
 pub(crate) mod doctor;
+pub(crate) mod effect;
 pub(crate) mod history;
 pub(crate) mod impact;
 pub(crate) mod lint;
@@ -10,5 +11,6 @@ pub(crate) mod policy;
 pub(crate) mod report;
 pub(crate) mod rules;
 pub(crate) mod status;
+pub(crate) mod top;
 pub(crate) mod verify;
 pub(crate) mod version;

@@ -52,11 +52,27 @@ pub(crate) struct Acting {
     pub(crate) why: Why,
     /// Print a report to stdout: md or json.
     ///
-    /// A page of Markdown for a ticket, or the JSON of `-o json`.
+    /// A page of Markdown for a ticket, or the JSON of `-o json`. CPU, memory, lag and reads of each
+    /// member are measured before the change, and again after the time of --settle.
     #[arg(long, value_enum, value_name = "FORMAT", conflicts_with = "output")]
     pub(crate) report: Option<ReportFormat>,
+    /// Measure before, and this long after it converged.
+    ///
+    /// CPU and memory by metrics.k8s.io, reads by SQL: what cannot be read is said. 60s with --report
+    /// where unset. The exit code stays that of the change, and Ctrl-C ends only the wait.
+    #[arg(long, value_name = "DURATION", value_parser = timeout)]
+    pub(crate) settle: Option<Duration>,
     #[command(flatten)]
     pub(crate) shape: Shape,
+}
+
+impl Acting {
+    /// Returns the time between the end of the change and the second look at its effect, where that
+    /// is measured. `usual` is the time where a person gives none.
+    pub(crate) fn settles(&self, usual: Duration) -> Option<Duration> {
+        let watched = self.wait && self.dry_run == DryRun::None;
+        self.settle.or(self.report.map(|_| usual)).filter(|_| watched)
+    }
 }
 
 /// `--reason`.

@@ -15,7 +15,7 @@ const TEMPLATE: &str =
     "{about-with-newline}\n{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}";
 
 /// Flags that only `help VERB` lists.
-const RARE: [&str; 16] = [
+const RARE: [&str; 18] = [
     "at",
     "confirm",
     "current",
@@ -28,9 +28,11 @@ const RARE: [&str; 16] = [
     "operator_config",
     "patch",
     "report",
+    "settle",
     "show_labels",
     "sort_by",
     "stop_on_error",
+    "timestamps",
     "wait",
 ];
 

@@ -290,6 +290,7 @@ fn help_of_the_verbs_that_look() {
     Examples:
       kubectl pgscale status acid-a
       kubectl pgscale status acid-a --why
+      kubectl pgscale status acid-a --sql --tables 10
       kubectl pgscale status acid-a -w
       kubectl pgscale status -A -l env=production
       kubectl pgscale status -A -o custom-columns=NAME:.metadata.name,BY:.leader
@@ -303,8 +304,9 @@ fn help_of_the_verbs_that_look() {
       -A, --all-namespaces     All namespaces
       -l, --selector <LABELS>  Only clusters with these labels
           --why                Every cause of not converging, with Events
+          --sql                Reads, lag, WAL and slots of each member, in SQL
+          --tables <N>         Tables of each member, the busiest first; means --sql
       -w, --watch              Look again and again
-          --timestamps         Print each change that -w sees with its time
       -o, --output <FORMAT>    Output: text, wide, json, yaml, name
       -h, --help               Print this help
     ");

@@ -11,6 +11,8 @@ use crate::diagnosis::{self, Clues};
 use crate::document::{ScaleStatus, ScaleStatusList};
 use crate::error::Failure;
 use crate::events;
+use crate::nodes;
+use crate::reads::{self, Reads};
 use crate::services::{self, Services};
 use crate::session::Session;
 use crate::status::{Detail, Status, Vitals, worst_first};
@@ -28,7 +30,7 @@ const AT_ONCE: usize = 8;
 ///
 /// One cluster in detail: every member asked for its state, delays by the leader's PostgreSQL where
 /// you may exec into pods, replication slots, volumes, backups, the room policies leave, and the
-/// verdict on one instance more or less now. The first line and the last one say whether it is
+/// verdict on one instance more or less now. With --sql also what each member reads. The first line and the last one say whether it is
 /// healthy. Or one line per cluster of the namespace, the worst first: there no member is asked, so
 /// health and lag are by the members' own reports, which are some seconds old.
 #[derive(clap::Args, Clone, Debug)]
@@ -37,6 +39,7 @@ const AT_ONCE: usize = 8;
 Examples:
   kubectl pgscale status acid-a
   kubectl pgscale status acid-a --why
+  kubectl pgscale status acid-a --sql --tables 10
   kubectl pgscale status acid-a -w
   kubectl pgscale status -A -l env=production
   kubectl pgscale status -A -o custom-columns=NAME:.metadata.name,BY:.leader
@@ -55,8 +58,23 @@ pub(crate) struct Args {
     #[arg(short = 'l', long, value_name = "LABELS", conflicts_with = "name")]
     selector: Option<String>,
     /// Every cause of not converging, with Events.
+    ///
+    /// Where a pod finds no node: what keeps it away from each one. The free room of nodes needs `list
+    /// pods` in all namespaces.
     #[arg(long, requires = "name")]
     why: bool,
+    /// Reads, lag, WAL and slots of each member, in SQL.
+    ///
+    /// Every member is asked twice, with two seconds in between: rows and blocks that were read, the
+    /// part of blocks that were in the cache, the busiest tables, the lag of replicas, the rate of WAL,
+    /// and the slots that hold WAL back. Needs exec.
+    #[arg(long, requires = "name", conflicts_with = "others")]
+    sql: bool,
+    /// Tables of each member, the busiest first; means --sql.
+    ///
+    /// 5 when unset, 0 for none. Tables of the 8 databases that are read most.
+    #[arg(long, value_name = "N", requires = "name", conflicts_with = "others", value_parser = tables)]
+    tables: Option<usize>,
     /// Look again and again.
     ///
     /// A terminal is redrawn. Elsewhere each change is printed.
@@ -74,6 +92,22 @@ pub(crate) struct Args {
     listing: Listing,
     #[command(flatten)]
     shape: Shape,
+}
+
+/// The most tables of a member that are shown.
+const MOST_TABLES: usize = 100;
+
+/// Reads a number of tables.
+fn tables(word: &str) -> Result<usize, String> {
+    let number = word.parse().ok().filter(|number| *number <= MOST_TABLES);
+    number.ok_or_else(|| format!("it is not a number of tables, at most {MOST_TABLES}"))
+}
+
+impl Args {
+    /// Returns the number of tables of each member, if members are asked for their reads.
+    fn reads(&self) -> Option<usize> {
+        self.tables.or(self.sql.then_some(reads::TABLES))
+    }
 }
 
 /// Prints the state of one cluster, or of all clusters.
@@ -96,6 +130,9 @@ async fn gather(session: &Session, args: &Args) -> Result<Vec<Status>, Failure> 
         let cluster = session.cluster(name).await?;
         let events = if args.why { Events::Read } else { Events::Left };
         let mut status = look(session, cluster, AskWhom::All, events, args.watch).await;
+        if let (Some(tables), Some(detail)) = (args.reads(), &mut status.detail) {
+            detail.reads = Some(Reads::ask(session, &status.snapshot.facts, tables).await);
+        }
         session.show_warnings();
         if !args.why && !status.missing.is_empty() {
             let more = Remedy::from(session.suggest(&["status", name, "--why"]));
@@ -151,14 +188,14 @@ fn text(args: &Args, all: &[Status], width: Option<usize>) -> String {
 
 /// The choice to read Events for the reasons, or not to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Events {
+pub(super) enum Events {
     /// They cost a request per object that does not run.
     Left,
     Read,
 }
 
 /// Looks at one cluster once.
-async fn look(
+pub(super) async fn look(
     session: &Session,
     cluster: Postgresql,
     whom: AskWhom,
@@ -192,12 +229,21 @@ async fn look(
     let lacks = lacks(&goal, &snapshot);
     let missing: Vec<String> = lacks.iter().map(ToString::to_string).collect();
     let unread = lacks.iter().filter(|lack| lack.is_unread()).map(Lack::to_string).collect();
+    let nodes = match events {
+        Events::Read => nodes::read(session, &snapshot.facts).await,
+        Events::Left => Vec::new(),
+    };
     let events = match events {
         Events::Read if !missing.is_empty() => events::read(&session.client, &snapshot.facts).await,
         Events::Left | Events::Read => Seen::Absent,
     };
-    let clues =
-        Clues { snapshot: &snapshot, missing: &missing, events: &events, reach: &session.reach };
+    let clues = Clues {
+        snapshot: &snapshot,
+        missing: &missing,
+        events: &events,
+        nodes: &nodes,
+        reach: &session.reach,
+    };
     let why = diagnosis::causes(&clues);
     let events_unread = events.unreadable().map(str::to_owned);
     Status { snapshot, missing, unread, detail, why, events_unread, more: None }

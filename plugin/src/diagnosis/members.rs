@@ -186,10 +186,12 @@ fn idle_pod(clues: &Clues<'_>, member: &Member) -> Cause {
     });
     let scheduling = ["FailedScheduling"];
     let mounting = ["FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"];
+    let unscheduled = member.pod.node.is_none() && member.pod.phase == "Pending";
+    let placeless = unscheduled && about_claim.is_none();
     let (what, next) = if let Some((claim, _)) = &about_claim {
         let next = clues.kubectl(&["describe", "pvc", claim]);
         (format!("the volume of {name} cannot be made"), next)
-    } else if member.pod.node.is_none() && member.pod.phase == "Pending" {
+    } else if unscheduled {
         (format!("{name} cannot be scheduled"), describe)
     } else if waiting.is_some_and(lacks_image) {
         (format!("the image of {name} cannot be pulled"), describe)
@@ -219,6 +221,9 @@ fn idle_pod(clues: &Clues<'_>, member: &Member) -> Cause {
     let said = waiting.and_then(|waiting| waiting.message.as_ref());
     if let Some((object, event)) = event.filter(|(_, event)| Some(&event.message) != said) {
         cause = cause.because_of(event.evidence(object, clues.facts().now));
+    }
+    if placeless {
+        cause.evidence.extend_from_slice(clues.nodes);
     }
     cause
 }

@@ -34,7 +34,8 @@ fn found(snapshot: &Snapshot, events: Vec<Event>) -> Vec<Cause> {
     let missing = missing(&goal, snapshot);
     let events = Seen::Known(events);
     let reach = Reach { kubectl: vec!["--context=c".to_owned()], pgscale: Vec::new() };
-    causes(&Clues { snapshot, missing: &missing, events: &events, reach: &reach })
+    let nodes = [Evidence::new(ObjectRef::new(Kind::Node, "node-9"), "takes it", "yes")];
+    causes(&Clues { snapshot, missing: &missing, events: &events, nodes: &nodes, reach: &reach })
 }
 
 /// Returns the first cause: problem, evidence and the next command.
@@ -354,7 +355,7 @@ fn broken_part_is_the_first_cause() {
     no pod, no word: acid-a-2 has no pod yet | statefulset/acid-a: spec.replicas: 3 | kubectl describe statefulset acid-a -n db --context=c
     waits for its turn: acid-a-2 is started only once acid-a-1 is Ready | pod/acid-a-1: condition Ready: no | kubectl describe pod acid-a-1 -n db --context=c
     node: the node of acid-a-2 is not Ready | node/node-2: condition Ready: no | kubectl describe node node-2 --context=c
-    unschedulable: acid-a-2 cannot be scheduled | pod/acid-a-2: status: 0/3 nodes are available: 3 Insufficient cpu. | kubectl describe pod acid-a-2 -n db --context=c
+    unschedulable: acid-a-2 cannot be scheduled | pod/acid-a-2: status: 0/3 nodes are available: 3 Insufficient cpu.; node/node-9: takes it: yes | kubectl describe pod acid-a-2 -n db --context=c
     no volume: the volume of acid-a-2 cannot be made | pod/acid-a-2: status: pod has unbound immediate claims; persistentvolumeclaim/pgdata-acid-a-2: event ProvisioningFailed 0s ago: storageclass "fast" not found | kubectl describe pvc pgdata-acid-a-2 -n db --context=c
     image: the image of acid-a-2 cannot be pulled | pod/acid-a-2: status: container postgres: ImagePullBackOff: no such tag | kubectl describe pod acid-a-2 -n db --context=c
     crash: acid-a-2 crashes over and over (12 restarts) | pod/acid-a-2: status: container postgres: CrashLoopBackOff: back-off 5m | kubectl logs acid-a-2 -c postgres --previous --tail=30 -n db --context=c

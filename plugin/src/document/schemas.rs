@@ -9,12 +9,13 @@ use schemars::{JsonSchema, Schema};
 use serde_json::Value;
 
 use super::{
-    ClusterSnapshot, EffectivePolicy, GuardDiagnosis, LintReport, PolicyTest, Program, RuleList,
-    ScaleHistory, ScaleHistoryList, ScalePlan, ScaleReport, ScaleReportList, ScaleStatus,
-    ScaleStatusList, ScaleVerification, ScaleVerificationList,
+    ClusterSnapshot, ClusterUsageList, EffectivePolicy, GuardDiagnosis, LintReport, PolicyTest,
+    Program, RuleList, ScaleHistory, ScaleHistoryList, ScalePlan, ScaleReport, ScaleReportList,
+    ScaleStatus, ScaleStatusList, ScaleVerification, ScaleVerificationList,
 };
 use crate::cli::Cli;
 use crate::generated;
+use crate::reads::tests::reading;
 use crate::testing::{Mishap, World, run};
 use crate::verify::talkative;
 
@@ -26,6 +27,7 @@ fn schema<T: JsonSchema>() -> Schema {
 fn schemas() -> Vec<(&'static str, Value)> {
     [
         ("ClusterSnapshot", schema::<ClusterSnapshot>()),
+        ("ClusterUsageList", schema::<ClusterUsageList<'static>>()),
         ("EffectivePolicy", schema::<EffectivePolicy>()),
         ("GuardDiagnosis", schema::<GuardDiagnosis<'static>>()),
         ("LintReport", schema::<LintReport<'static>>()),
@@ -74,6 +76,11 @@ async fn printed_documents_keep_to_their_schemas() {
         (World::new(3, 0).silent(), "status acid-a -o json"),
         (World::new(3, 0).quota_spent(), "status acid-a --why -o json"),
         (World::new(3, 0).limited(1, 3, 9), "status -A -o json"),
+        (reading(World::new(3, 0)), "status acid-a --sql -o json"),
+        (World::new(3, 0).hiding(&["exec"]), "status acid-a --tables 2 -o json"),
+        (reading(World::new(3, 0).metered()), "top --sql -o json"),
+        (World::new(3, 0), "top -A -o json"),
+        (reading(World::new(3, 0).metered()), "up acid-a --settle 1ms -o json"),
         (World::new(3, 2), "plan acid-a --to 2 -o json"),
         (World::new(3, 0).stalled(&[1, 2]), "plan acid-a --to 1 -o json"),
         (World::new(3, 0), "plan acid-a --to 5 -o json"),

@@ -8,6 +8,7 @@ use pgscale_guard::remedy::{Remedy, Suggested};
 use pgscale_guard::{Assessment, Seen};
 use serde::Serialize;
 
+use super::reads::ReadsDocument;
 use super::{API_VERSION, Metadata};
 use crate::diagnosis::Cause;
 use crate::members::{Activity, Role, lag_bytes, waits_for_restart};
@@ -79,6 +80,9 @@ pub(crate) struct ScaleStatus<'a> {
     policy: Option<PolicyDocument<'a>>,
     /// The verdicts on changes now. `null` where they were not looked up for a list.
     would_say: Option<Vec<CountVerdictDocument<'a>>>,
+    /// The reads of every member, where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reads: Option<Vec<ReadsDocument<'a>>>,
     /// The causes that keep it from converging, the likeliest first. Only `--why` adds the Events.
     why: Vec<CauseDocument<'a>>,
 }
@@ -267,6 +271,9 @@ impl<'a> ScaleStatus<'a> {
                 .detail
                 .as_ref()
                 .map(|detail| detail.would_say.iter().map(would_say).collect()),
+            reads: status.detail.as_ref().and_then(|detail| {
+                Some(detail.reads.as_ref()?.members.iter().map(ReadsDocument::of).collect())
+            }),
             why: status.why.iter().map(cause).collect(),
         }
     }

@@ -81,7 +81,7 @@ const PLATFORM: &[&str] = &["pgscale-platform-reader"];
 
 #[test]
 fn scaler_and_reader_of_the_platform_lack_nothing_for_a_change() {
-    let same = ["status", "plan", "verify", "wait", "history", "policy"];
+    let same = ["status", "top", "plan", "verify", "wait", "history", "policy"];
     for command in ["up", "down", "set", "undo", "switchover"].into_iter().chain(same) {
         assert_eq!(lacks(command, &["pgscale-scaler"], PLATFORM), [""; 0], "{command}");
     }
@@ -89,7 +89,7 @@ fn scaler_and_reader_of_the_platform_lack_nothing_for_a_change() {
 
 #[test]
 fn reader_lacks_only_the_way_into_a_member() {
-    for command in ["status", "plan", "verify", "wait", "history", "policy"] {
+    for command in ["status", "top", "plan", "verify", "wait", "history", "policy"] {
         for lack in lacks(command, &["pgscale-reader"], PLATFORM) {
             assert!(lack.contains("pods/exec") || lack.contains("pods/portforward"), "{lack}");
         }

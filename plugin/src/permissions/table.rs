@@ -187,6 +187,10 @@ const SQL: Permission = Permission {
     ways: &[stream("exec")],
     need: Need::Reported("details from PostgreSQL itself are not shown"),
 };
+const USAGE: Permission = Permission {
+    ways: &[access(&["list"], "metrics.k8s.io", "pods")],
+    need: Need::Reported("CPU and memory of members are not shown"),
+};
 const HISTORY: Permission = Permission {
     ways: &[access(&["get", "create", "patch"], "", "configmaps")],
     need: Need::Reported("the change is not in the history"),
@@ -235,6 +239,8 @@ const STATUS: Parts = &[
     GROUND,
     ROOM,
 ];
+/// The permissions of `top`.
+const TOP: Parts = &[&[GET_OR_LIST_CLUSTERS], CLUSTER, &[USAGE, SQL], GROUND];
 /// The permissions of `policy`, most of them only for the trial of a new policy on clusters.
 const POLICY: Parts = &[
     &[
@@ -286,7 +292,7 @@ pub(crate) const SCALE: Parts = &[
     LAW,
     &[OVERRIDES, VOLUMES, SERVICES],
     ROOM,
-    &[SQL, EVENTS, LOGS, HISTORY, TELL],
+    &[SQL, USAGE, EVENTS, LOGS, HISTORY, TELL],
     GROUND,
 ];
 /// The permissions of `switchover`. Those for policies, overrides and surroundings serve only
@@ -323,6 +329,7 @@ pub(crate) const SWITCHOVER: Parts = &[
 /// The permissions of every command, by its name.
 pub(crate) const COMMANDS: &[(&str, Parts)] = &[
     ("status", STATUS),
+    ("top", TOP),
     ("plan", PLAN),
     ("up", SCALE),
     ("down", SCALE),

@@ -49,6 +49,7 @@ fn help_of_a_change_names_each_permission_and_the_loss_without_it() {
       - list poddisruptionbudgets.policy (without: the effect of one member on a drain of its node is unknown)
       - get cronjobs.batch (without: the age of the last backup is unknown where a policy limits it)
       - get and create pods/exec (without: details from PostgreSQL itself are not shown)
+      - list pods.metrics.k8s.io (without: CPU and memory of members are not shown)
       - list events (without: obstacles of a new member are not read from Events)
       - get pods/log (without: obstacles of a base backup are not read from its log)
       - get and create and patch configmaps (without: the change is not in the history)

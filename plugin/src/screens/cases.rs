@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::Case;
+use crate::reads::tests::reading;
 use crate::terminal::{BAD, BOLD, CARE, GOOD};
 use crate::testing::{Mishap, Stage, World};
 use crate::verify::talkative;
@@ -109,6 +110,34 @@ pub(super) const CASES: &[Case] = &[
         world: || World::new(3, 0).quota_spent(),
         line: "status acid-a --why",
         styled: &[(BAD, "DEGRADED"), (BOLD, "Why, the likeliest first:")],
+        ..PLAIN
+    },
+    Case {
+        name: "status --sql",
+        world: || reading(asked(World::new(3, 0))),
+        line: "status acid-a --sql",
+        styled: &[(GOOD, "HEALTHY"), (BAD, "unreserved"), (CARE, "acid-a-7, no pod")],
+        ..PLAIN
+    },
+    Case {
+        name: "status --sql, not permitted",
+        world: || World::new(3, 0).hiding(&["exec"]),
+        line: "status acid-a --sql",
+        styled: &[(GOOD, "HEALTHY"), (CARE, "Not known")],
+        ..PLAIN
+    },
+    Case {
+        name: "top",
+        world: || reading(two().metered()),
+        line: "top --sql",
+        styled: &[(BAD, "NoLeader"), (GOOD, "Converged")],
+        ..PLAIN
+    },
+    Case {
+        name: "up, measured",
+        world: || reading(World::new(3, 0).metered()),
+        line: "up acid-a --settle 60s",
+        styled: &[(GOOD, "added"), (BOLD, "Steps:"), (BOLD, "Did it help?")],
         ..PLAIN
     },
     Case {

@@ -12,6 +12,7 @@ use pgscale_guard::facts::Facts;
 use tokio::time::Instant;
 
 use crate::exec::{odd, sql};
+use crate::members::Delays;
 use crate::session::{Session, address};
 
 /// Bytes of all databases.
@@ -50,18 +51,6 @@ impl Flow {
         let mut all = self.delays.iter();
         all.find(|(name, _)| name.eq_ignore_ascii_case(member)).map(|(_, delays)| delays)
     }
-}
-
-/// The seconds until a replica had written, flushed and replayed the WAL of a commit. `None` where
-/// PostgreSQL measured none lately.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Delays {
-    /// `write_lag`.
-    pub(crate) write: Option<f64>,
-    /// `flush_lag`.
-    pub(crate) flush: Option<f64>,
-    /// `replay_lag`.
-    pub(crate) replay: Option<f64>,
 }
 
 /// The archive of the WAL (`pg_stat_archiver`).

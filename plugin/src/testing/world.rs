@@ -21,6 +21,7 @@ use crate::terminal::testing::Screen;
 
 mod edges;
 mod members;
+mod metered;
 mod mishap;
 mod misplaced;
 mod person;
@@ -63,6 +64,8 @@ struct State {
     frozen: Option<i64>,
     silent: bool,
     with_resources: bool,
+    /// metrics.k8s.io is served.
+    metered: bool,
     hidden: Vec<&'static str>,
     policies: Vec<Value>,
     quota_spent: bool,
@@ -114,6 +117,7 @@ impl World {
             frozen: None,
             silent: false,
             with_resources: false,
+            metered: false,
             hidden: Vec::new(),
             policies: Vec::new(),
             quota_spent: false,
@@ -428,6 +432,8 @@ impl World {
             follow: Duration::from_millis(300),
             lost_answer: Duration::from_millis(50),
             sample: Duration::from_millis(1),
+            rate: Duration::from_millis(1),
+            settle: Duration::from_millis(5),
             until: None,
             impact: Duration::from_millis(200),
         };

@@ -25,6 +25,9 @@ pub(crate) fn markdown(outcome: &Outcome) -> String {
         section(&mut lines, "What the rules said", findings.map(ToString::to_string).collect());
         section(&mut lines, "Removed members", leaving(plan));
     }
+    if let Some(effect) = &outcome.effect {
+        lines.extend(super::effect::page(effect));
+    }
     if let Some(watched) = &outcome.watched {
         let events = watched.events.iter();
         section(

@@ -5,18 +5,20 @@ use pgscale_guard::patroni::Synchronous;
 use pgscale_guard::{Assessed, Assessment, Seen};
 
 use super::plan::counted;
-use crate::members::{Activity, Role, lag_bytes};
+use crate::members::{Activity, Delays, Role, lag_bytes};
 use crate::plan::describe;
 use crate::services::names;
-use crate::status::{Delays, Flow, Headline, Status, Vitals, Word, running};
+use crate::status::{Flow, Headline, Status, Vitals, Word, running};
 use crate::terminal::text::{Cell, age, bytes, fitted, lsn, padded, spared, without, wrap};
 use crate::terminal::{BAD, BOLD, CARE, GOOD};
 
 mod diagnosis;
 mod list;
+pub(super) mod reads;
 mod rest;
 
 use diagnosis::reasons;
+pub(super) use list::{healthy, word};
 pub(crate) use list::{list, rows};
 
 /// Columns of the keys above the members.
@@ -57,6 +59,11 @@ pub(crate) fn detail(status: &Status, why: bool, wide: bool, width: Option<usize
             lines.push(members(facts, vitals, wide, width));
         }
     }
+    let reads = status.detail.as_ref().and_then(|detail| detail.reads.as_ref());
+    for section in reads.map(|all| reads::sections(all, facts, width)).into_iter().flatten() {
+        lines.push(String::new());
+        lines.push(section);
+    }
     for section in rest::sections(status, wide, width) {
         lines.push(String::new());
         lines.push(section);
@@ -69,7 +76,7 @@ pub(crate) fn detail(status: &Status, why: bool, wide: bool, width: Option<usize
         }
     }
     if why || !status.why.is_empty() {
-        lines.push(reasons(status, why || wide, wide, width));
+        lines.push(reasons(status, why || wide, width));
     }
     lines.push(headline(status, width));
     lines.join("\n")
@@ -273,7 +280,12 @@ fn unknown_vitals(vitals: &Vitals) -> Vec<String> {
 /// Returns the delays of a member as one cell: written, flushed, replayed.
 fn delays(flow: Option<&Flow>, member: &Member) -> String {
     let found = flow.and_then(|flow| flow.of(&member.name));
-    let Some(Delays { write, flush, replay }) = found.copied() else { return String::new() };
+    found.copied().map_or(String::new(), written)
+}
+
+/// Returns delays in seconds as one cell. Empty where none was measured.
+fn written(delays: Delays) -> String {
+    let Delays { write, flush, replay } = delays;
     if [write, flush, replay].iter().all(Option::is_none) {
         return String::new();
     }

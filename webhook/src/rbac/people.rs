@@ -68,6 +68,8 @@ fn reads() -> Vec<PolicyRule> {
         rule("discovery.k8s.io", &["endpointslices"], &READ),
         rule("policy", &["poddisruptionbudgets"], &READ),
         rule("batch", &["cronjobs"], &READ),
+        // CPU and memory of members.
+        rule("metrics.k8s.io", &["pods"], &["get", "list"]),
         // The labels of the namespace itself.
         rule("", &["namespaces"], &["get"]),
     ]

@@ -258,5 +258,24 @@ async fn a_report_is_a_page_for_a_ticket() {
 
     - acid-a-3 (replica, healthy)
     - acid-a-4 (leader, healthy)
+
+    ## Did it help?
+
+    Before the change, and N after it converged.
+
+    | MEMBER | CPU | MEMORY | LAG | ROWS/S |
+    |---|---|---|---|---|
+    | acid-a-0 (leader) | - | - | 0 B -> - | - |
+    | acid-a-1 | - | - | 0 B -> 0 B | - |
+    | acid-a-2 | - | - | 0 B -> 0 B | - |
+    | acid-a-3 | - | - | 0 B -> - | - |
+    | acid-a-4 | - | - | - | - |
+
+    - Not known: CPU and memory: metrics.k8s.io is not served here (metrics-server does that)
+    - Not known: what acid-a-0 reads: psql left rows out
+    - Not known: what acid-a-1 reads: psql left rows out
+    - Not known: what acid-a-2 reads: psql left rows out
+    - Not known: what acid-a-3 reads: psql left rows out
+    - Not known: what acid-a-4 reads: psql left rows out
     ");
 }

@@ -8,6 +8,7 @@ use crate::outcome::Outcome;
 use crate::session::Session;
 use crate::terminal::Format;
 use crate::view::batch::outcomes;
+use crate::view::effect::effect;
 use crate::view::report::markdown;
 
 /// Prints the notes of an outcome: they are worth knowing and no failure.
@@ -31,7 +32,12 @@ pub(in crate::commands) fn conclude(
         (Some(ReportFormat::Json), _) => out.document(Format::Json, &document())?,
         (None, Format::Json | Format::Yaml) => out.document(format, &document())?,
         (None, Format::Name | Format::Text | Format::Wide) if outcome.failure().is_some() => {}
-        (None, Format::Text | Format::Wide) => out.said(&outcome.said)?,
+        (None, Format::Text | Format::Wide) => {
+            out.said(&outcome.said)?;
+            if let Some(measured) = &outcome.effect {
+                out.data(&effect(measured, out.width))?;
+            }
+        }
         (None, Format::Name) => out.data(&super::resource(&outcome.name))?,
     }
     match outcome.failure() {
@@ -71,7 +77,15 @@ pub(super) fn conclude_all(
                 out.data(&names.join("\n"))?;
             }
         }
-        (None, Format::Text | Format::Wide) => out.data(&outcomes(ended, out.width))?,
+        (None, Format::Text | Format::Wide) => {
+            out.data(&outcomes(ended, out.width))?;
+            for outcome in ended {
+                if let Some(measured) = &outcome.effect {
+                    let title = format!("\n{}/{}", outcome.namespace, outcome.name);
+                    out.data(&format!("{title}\n{}", effect(measured, out.width)))?;
+                }
+            }
+        }
     }
     match declined {
         Some(declined) => Err(declined),

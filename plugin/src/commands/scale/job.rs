@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use pgscale_guard::change::Direction;
 use pgscale_guard::duration::human;
 use pgscale_guard::read::AskWhom;
@@ -12,6 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{ScaleRequest, show_notes};
 use crate::args::DryRun;
+use crate::effect;
 use crate::error::{Failure, Kind};
 use crate::execute::{Agreed, Done, apply, ask_server};
 use crate::history::{Entry, Recording};
@@ -360,6 +362,11 @@ async fn act(session: &Session, plan: Plan, facts: Facts, wanted: Wanted<'_>) ->
         undoes: request.undoes.clone(),
         ..Entry::of_plan(&plan, facts.now, (session.chance)(), reason)
     };
+    let settled = acting.settles(session.pace.settle);
+    let before = match settled {
+        Some(settled) => Some((settled, effect::look(session, &facts).boxed().await)),
+        None => None,
+    };
     let recording = Recording::begin(session, &namespace, &name, entry).await;
     let mut done = Done::default();
     let mut outcome = match apply(session, plan.clone(), &facts, agreed, &mut done).await {
@@ -382,6 +389,14 @@ async fn act(session: &Session, plan: Plan, facts: Facts, wanted: Wanted<'_>) ->
         format!("postgresql/{name} scaled {change}; not waited for")
     };
     outcome.record(session, recording, took).await;
+    // The change is recorded, and has ended: what follows only looks.
+    if let Some((settled, before)) = before
+        && outcome.watched.is_some()
+        && outcome.failure().is_none()
+    {
+        let effect = effect::settle(session, before, &outcome.name, settled).boxed().await;
+        outcome.effect = Some(Box::new(effect));
+    }
     outcome
 }
 

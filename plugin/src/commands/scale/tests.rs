@@ -12,6 +12,7 @@ mod dry_run;
 mod expecting;
 mod idle;
 mod interrupted;
+mod measured;
 mod several;
 mod switching;
 

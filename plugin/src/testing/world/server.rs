@@ -55,7 +55,7 @@ pub(super) fn respond(code: u16, body: &Value) -> Response<Body> {
     Response::builder().status(code).body(Body::from(body.to_string().into_bytes())).unwrap()
 }
 
-fn failure(code: u16, reason: &str, message: &str) -> Response<Body> {
+pub(super) fn failure(code: u16, reason: &str, message: &str) -> Response<Body> {
     let causes = json!([{"reason": "below-min", "message": "2 instances asked, 3 is the minimum",
         "field": "spec.numberOfInstances"}]);
     let details =
@@ -268,6 +268,9 @@ impl State {
         if let Some(hidden) = self.hidden.iter().find(|it| path.split('/').any(|part| part == **it))
         {
             return failure(403, "Forbidden", &format!("{hidden} is forbidden"));
+        }
+        if path.contains("/metrics.k8s.io/") {
+            return self.usage(path);
         }
         match last {
             "postgresqls" if self.fleet > 0 => {

@@ -10,9 +10,8 @@ use crate::terminal::{BOLD, CARE, GOOD};
 /// The number of causes that are shown where not all are asked for.
 const CAUSES: usize = 3;
 
-/// Renders the causes, the likeliest first: the first ones, or `all`. `wide` shows all of their
-/// evidence.
-pub(super) fn reasons(status: &Status, all: bool, wide: bool, width: Option<usize>) -> String {
+/// Renders the causes, the likeliest first: the first ones, or `all` with all of their evidence.
+pub(super) fn reasons(status: &Status, all: bool, width: Option<usize>) -> String {
     let mut lines = Vec::new();
     if status.why.is_empty() {
         lines.push(format!("{GOOD}Nothing keeps it from converging{GOOD:#}"));
@@ -27,7 +26,7 @@ pub(super) fn reasons(status: &Status, all: bool, wide: bool, width: Option<usiz
     let shown = if all { status.why.len() } else { CAUSES };
     for (index, cause) in status.why.iter().take(shown).enumerate() {
         lines.push(wrap(&format!("  {}. {CARE}{}{CARE:#}", index + 1, cause.what), width, 3));
-        for evidence in shown_evidence(&cause.evidence, wide) {
+        for evidence in shown_evidence(&cause.evidence, all) {
             lines.push(wrap(&format!("     {evidence}"), width, 2));
         }
         let next = cause.sure.map_or("     next:".to_owned(), |sure| {

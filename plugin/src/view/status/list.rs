@@ -47,7 +47,7 @@ const SENTENCE: usize = 24;
 
 /// Returns the healthy members of those that there should be. Another count that is declared stands
 /// beside them.
-fn healthy(status: &Status) -> Cell {
+pub(in crate::view) fn healthy(status: &Status) -> Cell {
     let (healthy, of) = status.healthy();
     let declared = match status.snapshot.facts.change.new.instances {
         Some(declared) if declared == of => String::new(),
@@ -119,7 +119,7 @@ fn row(status: &Status, everywhere: bool, wide: bool) -> Vec<Cell> {
     row
 }
 
-fn word(severity: Severity) -> Cell {
+pub(in crate::view) fn word(severity: Severity) -> Cell {
     let style = match severity {
         Severity::NoLeader => BAD,
         Severity::CountDiffers

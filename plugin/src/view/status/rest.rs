@@ -124,7 +124,10 @@ fn bound(bound: &Bound) -> String {
 pub(super) fn sections(status: &Status, wide: bool, width: Option<usize>) -> Vec<String> {
     let now = status.snapshot.facts.now;
     let mut sections = Vec::new();
-    if let Some(detail) = &status.detail {
+    // PostgreSQL itself says more about them than Patroni's object does.
+    if let Some(detail) = &status.detail
+        && !leader_answered(status)
+    {
         sections.extend(section("replication slots", &detail.slots, |all| slots(all, wide, width)));
     }
     let volumes = volumes(&status.snapshot.facts);
@@ -150,6 +153,14 @@ pub(super) fn sections(status: &Status, wide: bool, width: Option<usize>) -> Vec
         sections.push(fitted(&header, &rows, width));
     }
     sections
+}
+
+/// Returns whether the leader's PostgreSQL has listed its slots.
+fn leader_answered(status: &Status) -> bool {
+    let reads = status.detail.as_ref().and_then(|detail| detail.reads.as_ref());
+    let leader = status.snapshot.facts.leader_name();
+    let mut all = reads.into_iter().flat_map(|reads| &reads.members);
+    all.any(|one| Some(one.member.as_str()) == leader && one.said.is_ok())
 }
 
 /// Returns the section of a list. An empty list has none, and an unreadable one has the reason.

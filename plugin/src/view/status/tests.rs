@@ -69,7 +69,13 @@ fn status(mut facts: Facts, missing: &[&str]) -> Status {
     let missing: Vec<String> = missing.iter().map(|line| (*line).to_owned()).collect();
     let events = Seen::Absent;
     let reach = Reach::default();
-    let clues = Clues { snapshot: &snapshot, missing: &missing, events: &events, reach: &reach };
+    let clues = Clues {
+        snapshot: &snapshot,
+        missing: &missing,
+        events: &events,
+        nodes: &[],
+        reach: &reach,
+    };
     let why = causes(&clues);
     Status {
         why,

@@ -95,7 +95,7 @@ async fn an_interruption_at_the_question_ends_it() {
     let (person, silence) = mpsc::channel();
     let terminal = io::BufReader::new(Silent(silence));
     session.out = Arc::new(screen.output_for(Some(Box::new(terminal))));
-    let asked = async {
+    let asked = async || {
         while !screen.stderr().contains("[y/N]") {
             sleep(Duration::from_millis(5)).await;
         }

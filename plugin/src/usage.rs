@@ -1,0 +1,148 @@
+//! CPU and memory of members, as metrics.k8s.io reports them.
+//!
+//! Not every cluster serves that API: without it the values are unknown, with the reason, and
+//! nothing else changes.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::Api;
+use kube::api::{ApiResource, DynamicObject, ListParams};
+use pgscale_guard::capacity::Look;
+use pgscale_guard::duration::exact;
+use pgscale_guard::quantity::Amount;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::services::short;
+use crate::session::Session;
+
+/// The resource, as `kubectl auth can-i` names it.
+pub(crate) const RESOURCE: &str = "pods.metrics.k8s.io";
+
+/// What one pod uses, all its containers together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Thousandths of a core.
+    pub(crate) millicores: u64,
+    /// Bytes of the working set.
+    pub(crate) memory: u64,
+}
+
+impl Usage {
+    /// Returns the sum of both.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            millicores: self.millicores.saturating_add(other.millicores),
+            memory: self.memory.saturating_add(other.memory),
+        }
+    }
+}
+
+/// The usage of pods, by namespace and name.
+pub(crate) type Usages = BTreeMap<(String, String), Usage>;
+
+/// Reads the usage of all pods of a namespace, or of all namespaces.
+///
+/// # Errors
+/// One line for people: the API is not served, no permission, no answer in time.
+pub(crate) async fn read(session: &Session, namespace: Option<&str>) -> Look<Usages> {
+    let resource = ApiResource {
+        group: "metrics.k8s.io".to_owned(),
+        version: "v1beta1".to_owned(),
+        api_version: "metrics.k8s.io/v1beta1".to_owned(),
+        kind: "PodMetrics".to_owned(),
+        plural: "pods".to_owned(),
+    };
+    let client = session.client.clone();
+    let pods: Api<DynamicObject> = match namespace {
+        Some(namespace) => Api::namespaced_with(client, namespace, &resource),
+        None => Api::all_with(client, &resource),
+    };
+    let (all, limit) = (ListParams::default(), session.pace.impact);
+    match timeout(limit, pods.list(&all)).await {
+        Err(_) => Err(format!("{RESOURCE}: no answer within {}", exact(limit))),
+        Ok(Ok(list)) => Ok(list.items.iter().filter_map(of_pod).collect()),
+        Ok(Err(error)) => Err(why(&error)),
+    }
+}
+
+fn why(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if status.is_not_found() => {
+            "metrics.k8s.io is not served here (metrics-server does that)".to_owned()
+        }
+        error => short(error, RESOURCE),
+    }
+}
+
+/// Reads the usage of one pod. `None` where a value is no quantity, or is missing: that pod is
+/// unknown then.
+fn of_pod(object: &DynamicObject) -> Option<((String, String), Usage)> {
+    let containers = object.data.get("containers")?.as_array()?;
+    let usages: Option<Vec<Usage>> = containers.iter().map(of_container).collect();
+    let usages = usages.filter(|usages| !usages.is_empty())?;
+    let name = (object.metadata.namespace.clone()?, object.metadata.name.clone()?);
+    Some((name, usages.into_iter().fold(Usage::default(), Usage::plus)))
+}
+
+fn of_container(container: &Value) -> Option<Usage> {
+    let amount = |resource: &str| {
+        let text = container.pointer(&format!("/usage/{resource}"))?.as_str()?;
+        Amount::of(&Quantity(text.to_owned())).filter(|amount| *amount >= Amount::default())
+    };
+    Some(Usage {
+        millicores: amount("cpu")?.times(1000).units(),
+        memory: amount("memory")?.units(),
+    })
+}
+
+/// Returns CPU as `kubectl top` writes it.
+pub(crate) fn millicores(millicores: u64) -> String {
+    format!("{millicores}m")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn usage(containers: &Value) -> Option<Usage> {
+        let object = json!({"metadata": {"namespace": "db", "name": "acid-a-0"},
+            "containers": containers});
+        let object: DynamicObject = serde_json::from_value(object).unwrap();
+        of_pod(&object).map(|(_, usage)| usage)
+    }
+
+    #[test]
+    fn usage_of_a_pod_is_that_of_all_its_containers() {
+        let container = |cpu: &str, memory: &str| json!({"usage": {"cpu": cpu, "memory": memory}});
+        for (containers, want) in [
+            (json!([container("156340n", "8Mi")]), Some((1, 8 << 20))),
+            (
+                json!([container("1", "1Gi"), container("250m", "1024Ki")]),
+                Some((1250, (1 << 30) + (1 << 20))),
+            ),
+            (json!([container("0", "0")]), Some((0, 0))),
+        ] {
+            let want = want.map(|(millicores, memory)| Usage { millicores, memory });
+            assert_eq!(usage(&containers), want, "{containers}");
+        }
+    }
+
+    #[test]
+    fn odd_usage_is_unknown_and_never_zero() {
+        for containers in [
+            json!([]),
+            json!(null),
+            json!([{"usage": {"cpu": "1"}}]),
+            json!([{"usage": {"cpu": "NaN", "memory": "1Mi"}}]),
+            json!([{"usage": {"cpu": "-1", "memory": "1Mi"}}]),
+            json!([{"usage": {"cpu": 1, "memory": "1Mi"}}]),
+            json!([{"usage": {"cpu": "1", "memory": "1Mi"}}, {}]),
+        ] {
+            assert_eq!(usage(&containers), None, "{containers}");
+        }
+    }
+}
