@@ -153,7 +153,7 @@ async fn looks(
             }
             .boxed()
         })
-        .buffer_unordered(AT_ONCE)
+        .buffered(AT_ONCE)
         .collect()
         .await
 }
@@ -218,7 +218,9 @@ mod tests {
         assert_eq!(code, 0);
         insta::assert_snapshot!(screen.stderr(), @"
         not known: CPU and memory: metrics.k8s.io is not served here (metrics-server does that)
-        not known: what members read: pods/exec is not permitted; check: kubectl auth can-i create pods --subresource=exec
+        not known: what acid-a-0 and 8 more members read: pods/exec is not permitted
+        check the permission:
+            kubectl auth can-i create pods --subresource=exec -n db-0
         ");
         assert_eq!(column(&screen.stdout(), 3), ["CPU", "-", "-", "-"]);
         let (screen, ..) = run(&World::new(3, 0).hiding(&["metrics.k8s.io"]), "top", None).await;

@@ -39,9 +39,9 @@ async fn status_sql() {
     acid_a_7   acid-a-0   acid-a-7, no pod   no       9.0 GiB    extended
     cdc        acid-a-0   database shop      no       20.0 MiB   unreserved
 
-    TABLE                ON         SEQ SCANS   ROWS     IDX SCANS   ROWS
-    shop.public.orders   acid-a-0   120         960.0k   4000        30.0k
-    shop.public.log      acid-a-0   9           9000     -           -
+    TABLE                ON         SEQ SCANS   SEQ ROWS   IDX SCANS   IDX ROWS
+    shop.public.orders   acid-a-0   120         960.0k     4000        30.0k
+    shop.public.log      acid-a-0   9           9000       -           -
 
     IF SET TO   VERDICT   RULES
     2           allowed   -
@@ -85,9 +85,9 @@ async fn status_sql() {
     acid_a_7   acid-a-0   acid-a-7, no pod   no       9.0 GiB    extended
     cdc        acid-a-0   database shop      no       20.0 MiB   unreserved
 
-    TABLE                ON         SEQ SCANS   ROWS     IDX SCANS   ROWS
-    shop.public.orders   acid-a-0   120         960.0k   4000        30.0k
-    shop.public.log      acid-a-0   9           9000     -           -
+    TABLE                ON         SEQ SCANS   SEQ ROWS   IDX SCANS   IDX ROWS
+    shop.public.orders   acid-a-0   120         960.0k     4000        30.0k
+    shop.public.log      acid-a-0   9           9000       -           -
 
     IF SET TO   VERDICT   RULES
     2           allowed   -
@@ -121,15 +121,14 @@ async fn status_sql_not_permitted() {
     Not known: the size, lag in seconds, the WAL archive: pods/exec is not permitted
 
     Not known: what the members read: pods/exec is not permitted
+      check:
+          kubectl auth can-i create pods --subresource=exec -n db
 
     IF SET TO   VERDICT   RULES
     2           allowed   -
     4           allowed   -
 
     HEALTHY: db/acid-a has converged on 3 instances
-    [stderr]
-    to see what members read, check the permission:
-        kubectl auth can-i create pods --subresource=exec -n db
     [exit 0]
     ");
 }

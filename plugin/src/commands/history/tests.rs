@@ -272,10 +272,7 @@ async fn a_report_is_a_page_for_a_ticket() {
     | acid-a-4 | - | - | - | - |
 
     - Not known: CPU and memory: metrics.k8s.io is not served here (metrics-server does that)
-    - Not known: what acid-a-0 reads: psql left rows out
-    - Not known: what acid-a-1 reads: psql left rows out
-    - Not known: what acid-a-2 reads: psql left rows out
-    - Not known: what acid-a-3 reads: psql left rows out
-    - Not known: what acid-a-4 reads: psql left rows out
+    - Not known: what acid-a-0 and 4 more members read: psql left rows out
+    - Not known: what acid-a-0 and 2 more members read: psql left rows out
     ");
 }
