@@ -82,7 +82,7 @@ async fn reads(cluster: &Cluster, leader: u32) -> Result<()> {
             return Ok(Attempt::NotYet("the table is not on the replica yet".to_owned()));
         }
         cluster.sql(leader, scan).await?;
-        let said: Value = serde_json::from_str(&cluster.pgscale(&statement).await?.ok()?.stdout)?;
+        let said: Value = serde_json::from_str(&cluster.pgscale(&statement).await?.ok()?)?;
         let counted = [leader, replica].iter().all(|ordinal| {
             of_member(&said, &cluster.pod_name(*ordinal)).is_some_and(|member| {
                 let tables = member["tables"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -117,7 +117,8 @@ async fn reads(cluster: &Cluster, leader: u32) -> Result<()> {
     cluster.sql(leader, "SELECT pg_drop_replication_slot('left_behind')").await?;
 
     // The bed serves no metrics.k8s.io: that is said, and hides nothing else.
-    let top = cluster.pgscale(&["top", "--sql"]).await?.ok()?;
+    let top = cluster.pgscale(&["top", "--sql"]).await?;
+    ensure!(top.code == Some(0), "{top:?}");
     ensure!(top.stdout.contains(&cluster.name), "{top:?}");
     ensure!(top.stderr.contains("metrics.k8s.io is not served"), "{top:?}");
     Ok(())

@@ -132,7 +132,7 @@ mod tests {
             let specs: Vec<_> = (0..3000).map(|_| lax.clone()).chain([strict.clone()]).collect();
             let all = combined(platform, &specs);
             assert_eq!(all.unreadable, None);
-            let alone = combined(platform, &[strict.clone()]);
+            let alone = combined(platform, std::slice::from_ref(&strict));
             let last = |it: &Policies| {
                 (
                     (it.min.last().unwrap().value, it.max.last().unwrap().value),

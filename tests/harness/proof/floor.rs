@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use super::random_walk::Chance;
 use crate::cluster::resource;
+use crate::patroni::overlay;
 use crate::trial::TestCtx;
 use crate::wait::{Attempt, until};
 
@@ -108,11 +109,12 @@ impl Write {
         if before.is_none() || chance.pick(&[true, true, false]) == Some(&true) {
             after.metadata.labels = Some(labels);
         }
-        after.data["spec"]["numberOfInstances"] = json!(count);
+        set(&mut after, count);
         Self { before: before.cloned(), after }
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "nothing is stored, and every field is there")]
 async fn judged(ctx: &TestCtx, written: &Written, write: Write) -> Result<Agreement> {
     let clusters = api(ctx);
     let Write { before, after } = &write;
@@ -184,6 +186,11 @@ fn cluster(name: &str) -> DynamicObject {
     cluster
 }
 
+/// Sets the count of a cluster.
+fn set(cluster: &mut DynamicObject, count: i64) {
+    overlay(&mut cluster.data, &json!({"spec": {"numberOfInstances": count}}));
+}
+
 fn of(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
@@ -207,7 +214,7 @@ async fn clusters(ctx: &TestCtx) -> Result<Vec<DynamicObject>> {
     {
         let mut one = cluster(&format!("acid-old-{number}"));
         one.metadata.labels = Some(labels);
-        one.data["spec"]["numberOfInstances"] = json!(count);
+        set(&mut one, count);
         all.push(api(ctx).create(&PostParams::default(), &one).await?);
     }
     Ok(all)
@@ -247,9 +254,9 @@ struct Platform {
 impl Platform {
     async fn lay_down(ctx: &TestCtx) -> Result<Self> {
         let name = "kubernetes.io/metadata.name";
-        let here = |spec: Value| -> Value {
-            let mut spec = spec;
-            spec["namespaceSelector"] = json!({"matchLabels": {name: ctx.namespace}});
+        let here = |mut spec: Value| -> Value {
+            let selector = json!({"matchLabels": {name: ctx.namespace}});
+            overlay(&mut spec, &json!({"namespaceSelector": selector}));
             spec
         };
         let specs = [
