@@ -87,7 +87,7 @@ pub(crate) async fn settle(
     cluster: &str,
     settled: Duration,
 ) -> Effect {
-    let interrupted = async { session.interruption.ends_only(sleep(settled)).await };
+    let interrupted = session.interruption.ends_only(sleep(settled));
     session.out.note(&format!("looking again at what members read in {} ...", exact(settled)));
     let after = if interrupted.await {
         Err("interrupted while it settled; the change itself has converged".to_owned())

@@ -1,6 +1,5 @@
 //! What an interruption means: the end of the program, or only of a wait.
 
-use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 

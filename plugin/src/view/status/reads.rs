@@ -20,13 +20,13 @@ pub(super) fn sections(reads: &Reads, facts: &Facts, width: Option<usize>) -> Ve
     }
     let lag = of_each(&answered, |measured| &measured.sample.replicas, lag);
     let title = ["REPLICA", "FROM", "WRITE", "FLUSH", "REPLAY", "W/F/R SEC"];
-    sections.extend(table(&title, lag, width));
+    sections.extend(table(&title, &lag, width));
     let slots = of_each(&answered, |measured| &measured.sample.slots, |on, it| slot(facts, on, it));
     let title = ["SLOT", "ON", "FOR", "IN USE", "WAL HELD", "WAL STATE"];
-    sections.extend(table(&title, slots, width));
+    sections.extend(table(&title, &slots, width));
     let tables = of_each(&answered, |measured| &measured.tables, of_table);
     let title = ["TABLE", "ON", "SEQ SCANS", "SEQ ROWS", "IDX SCANS", "IDX ROWS"];
-    sections.extend(table(&title, tables, width));
+    sections.extend(table(&title, &tables, width));
     let mut unread: Vec<String> = unread(all).iter().map(|line| wrap(line, width, 2)).collect();
     unread.extend(reads.check.iter().map(|check| laid_out(&check.behind("  check:"), width, 2)));
     if !unread.is_empty() {
@@ -46,8 +46,8 @@ fn of_each<'a, T: 'a>(
     answered.iter().flat_map(of_one).collect()
 }
 
-fn table(title: &[&str], rows: Vec<Vec<Cell>>, width: Option<usize>) -> Option<String> {
-    (!rows.is_empty()).then(|| fitted(title, &rows, width))
+fn table(title: &[&str], rows: &[Vec<Cell>], width: Option<usize>) -> Option<String> {
+    (!rows.is_empty()).then(|| fitted(title, rows, width))
 }
 
 fn members(answered: &[(&str, &Measured)], now: Timestamp, width: Option<usize>) -> String {
