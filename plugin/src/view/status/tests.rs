@@ -258,7 +258,7 @@ fn a_cluster_in_trouble() {
 
 #[test]
 fn reasons_of_a_cluster_that_has_not_converged() {
-    insta::assert_snapshot!(plain(&reasons(&troubled(), true, false, Some(80))), @"
+    insta::assert_snapshot!(plain(&reasons(&troubled(), true, Some(80))), @"
     Why, the likeliest first:
       1. acid-a-2 cannot be scheduled
          pod/acid-a-2: status: Unschedulable
@@ -278,7 +278,7 @@ fn reasons_of_a_cluster_that_has_not_converged() {
     ");
     let mut healthy = status(facts(3, 3, 0), &[]);
     healthy.events_unread = None;
-    insta::assert_snapshot!(plain(&reasons(&healthy, true, false, Some(80))), @"Nothing keeps it from converging");
+    insta::assert_snapshot!(plain(&reasons(&healthy, true, Some(80))), @"Nothing keeps it from converging");
 }
 
 /// Returns the text with escape codes that a person can read.
@@ -347,7 +347,7 @@ fn colours_mark_values_that_deserve_a_look() {
     ^[31mDEGRADED^[0m: acid-a-2 cannot be scheduled; acid-a-1 does not receive: it lacks
       990 B; and 2 more
     ");
-    insta::assert_snapshot!(coloured(&reasons(&troubled(), true, false, Some(160))), @"
+    insta::assert_snapshot!(coloured(&reasons(&troubled(), true, Some(160))), @"
     ^[1mWhy, the likeliest first:^[0m
       1. ^[33macid-a-2 cannot be scheduled^[0m
          pod/acid-a-2: status: Unschedulable
