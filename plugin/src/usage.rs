@@ -68,12 +68,12 @@ pub(crate) async fn read(session: &Session, namespace: Option<&str>) -> Look<Usa
 }
 
 fn why(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) if status.is_not_found() => {
-            "metrics.k8s.io is not served here (metrics-server does that)".to_owned()
-        }
-        error => short(error, RESOURCE),
+    if let kube::Error::Api(status) = error
+        && status.is_not_found()
+    {
+        return "metrics.k8s.io is not served here (metrics-server does that)".to_owned();
     }
+    short(error, RESOURCE)
 }
 
 /// Reads the usage of one pod. `None` where a value is no quantity, or is missing: that pod is

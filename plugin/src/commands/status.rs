@@ -117,9 +117,9 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         return listing::ended(session, &missing);
     }
     if args.watch {
-        return watch::run(session, &args).await;
+        return Box::pin(watch::run(session, &args)).await;
     }
-    let all = gather(session, &args).await?;
+    let all = Box::pin(gather(session, &args)).await?;
     show(session, &args, &all)?;
     listing::ended(session, &missing)
 }

@@ -192,7 +192,7 @@ mod tests {
     use crate::reads::tests::reading;
     use crate::testing::{World, run};
 
-    fn column<'a>(table: &'a str, place: usize) -> Vec<&'a str> {
+    fn column(table: &str, place: usize) -> Vec<&str> {
         table.lines().filter_map(|line| line.split_whitespace().nth(place)).collect()
     }
 

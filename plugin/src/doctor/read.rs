@@ -235,11 +235,11 @@ impl Objects {
     }
 
     fn failed<T>(&self, error: &kube::Error) -> Seen<T> {
-        match error {
-            kube::Error::Api(status) if status.code == 404 => Seen::Absent,
-            kube::Error::Api(status) => self.unread(status.message.clone(), status.is_forbidden()),
-            _ => self.unread(chain(error), false),
+        let kube::Error::Api(status) = error else { return self.unread(chain(error), false) };
+        if status.code == 404 {
+            return Seen::Absent;
         }
+        self.unread(status.message.clone(), status.is_forbidden())
     }
 
     async fn get<K: Clone + DeserializeOwned + Debug>(&self, api: Api<K>, name: &str) -> Seen<K> {

@@ -387,8 +387,7 @@ fn render_blind(plan: &Plan, all: &[Blind<'_>], width: Option<usize>) -> Option<
         let detail = blind_rules(plan, only, "       ", width);
         return Some([wrap(&what, width, 5), detail].join("\n"));
     }
-    let rules: BTreeSet<&str> =
-        all.iter().flat_map(Blind::rules).map(|rule| rule.as_str()).collect();
+    let rules: BTreeSet<&str> = all.iter().flat_map(Blind::rules).map(RuleId::as_str).collect();
     if rules.is_empty() {
         return None;
     }

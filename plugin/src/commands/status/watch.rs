@@ -25,7 +25,7 @@ pub(super) async fn run(session: &Session, args: &Args) -> Result<(), Failure> {
     let mut blind: Option<Failure> = None;
     let mut clusters = 1;
     loop {
-        match gather(session, args).await {
+        match Box::pin(gather(session, args)).await {
             Ok(all) => {
                 blind = None;
                 clusters = all.len();
