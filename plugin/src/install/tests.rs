@@ -196,9 +196,9 @@ fn installation_is_refused_where_one_is_there_or_something_is_not_known() {
         ),
         (
             "definitions of a newer version",
-            install(&with(bare(), |it| first(it, standing(&[], &[".spec.floor"]))), &default),
+            install(&with(bare(), |it| first(it, standing(&[], &[".spec.roof"]))), &default),
             true,
-            &["newer than this program", ".spec.floor", "get a newer"],
+            &["newer than this program", ".spec.roof", "get a newer"],
         ),
         (
             "a definition is being deleted",
@@ -372,12 +372,12 @@ fn installed_definition_is_compared_with_the_shipped_one() {
     });
     assert!(older.lacks.contains(&".spec.mode".to_owned()) && older.more.is_empty(), "{older:?}");
     let newer = changed(|live| {
-        live.pointer_mut(SPEC).unwrap()["floor"] = json!({"type": "object"});
+        live.pointer_mut(SPEC).unwrap()["roof"] = json!({"type": "object"});
         let version = live["spec"]["versions"][0].clone();
         live["spec"]["versions"].as_array_mut().unwrap().push(version);
         live["spec"]["versions"][1]["name"] = json!("v1");
     });
-    assert_eq!(newer.more, [".spec.floor", "version v1"]);
+    assert_eq!(newer.more, [".spec.roof", "version v1"]);
     let gone =
         changed(|live| live["metadata"]["deletionTimestamp"] = json!("2026-11-24T10:00:00Z"));
     assert!(gone.terminating);

@@ -138,6 +138,7 @@ pub(super) const CASES: &[Case] = &[
         world: || reading(World::new(3, 0).metered()),
         line: "up acid-a --settle 60s",
         styled: &[(GOOD, "added"), (BOLD, "Steps:"), (BOLD, "Did it help?")],
+        wide: &["MEMBER", "acid-a-"],
         ..PLAIN
     },
     Case {

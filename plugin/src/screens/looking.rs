@@ -385,7 +385,7 @@ async fn list_names_the_cause_that_the_screen_of_the_cluster_begins_with() {
     insta::assert_snapshot!(on(name, NARROW).await, @"
     [stdout]
     NAMESPACE  NAME    HEALTHY  LAG  PAUSED  STATUS        WHY
-    db         acid-b  0/3      -    -       NoLeader      no member leads, nothing
+    db         acid-b  0/4      -    -       NoLeader      no member leads, nothing
                                                            can be written
     db         acid-a  3/4      0 B  no      CountDiffers  acid-a-3 has no pod yet
     [exit 0]
@@ -393,7 +393,7 @@ async fn list_names_the_cause_that_the_screen_of_the_cluster_begins_with() {
     insta::assert_snapshot!(on(name, BROAD).await, @"
     [stdout]
     NAMESPACE   NAME     HEALTHY   LEADER     LAG   VERSION   PAUSED   STATUS         AGE   WHY
-    db          acid-b   0/3       none       -     15        -        NoLeader       4d    no member leads, nothing can be written
+    db          acid-b   0/4       none       -     15        -        NoLeader       4d    no member leads, nothing can be written
     db          acid-a   3/4       acid-a-0   0 B   15        no       CountDiffers   4d    acid-a-3 has no pod yet
     [exit 0]
     ");

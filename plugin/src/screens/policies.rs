@@ -103,6 +103,7 @@ async fn rules() {
     RULE                        MEANING
     below-min                   fewer instances than the policy's minimum
     above-max                   more instances than the policy's maximum
+    outside-floor               outside the bounds that the API server holds
     scale-to-zero               no instance left: a full outage
     return-from-zero            the volume with the newest data would not be
                                 mounted, or no volume is left to start from
@@ -191,6 +192,7 @@ async fn rules() {
     RULE                        MEANING
     below-min                   fewer instances than the policy's minimum
     above-max                   more instances than the policy's maximum
+    outside-floor               outside the bounds that the API server holds
     scale-to-zero               no instance left: a full outage
     return-from-zero            the volume with the newest data would not be mounted, or no volume is left to start from
     operator-limits             the operator would run another number than the one asked for

@@ -155,7 +155,7 @@ async fn top() {
 async fn up_measured() {
     insta::assert_snapshot!(on("up, measured", NARROW).await, @"
     [stderr]
-    ALLOWED 3 -> 4
+    PLANNED 3 -> 4, allowed
     postgresql db/acid-a: 3 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   added    replica   -       new
@@ -169,7 +169,7 @@ async fn up_measured() {
     Steps:
       1. set numberOfInstances to 4
       2. wait until 4 instances have converged
-    ALLOWED 3 -> 4
+    PLANNED 3 -> 4, allowed
     numberOfInstances is 4
     looking again at what members read in 1m ...
     [stdout]

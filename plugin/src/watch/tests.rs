@@ -257,15 +257,18 @@ async fn a_member_that_never_comes_is_explained_when_time_is_up() {
     acid-a-3 # - - - - - -
     "#);
     insta::assert_snapshot!(without_spans(&why), @"
-    error: postgresql db/acid-a has not converged within 3s; the change continues
+    error: NOT DONE 3 -> 4: postgresql db/acid-a has not converged within 3s; the change continues
     Missing:
       acid-a-3: 0/3 nodes are available: 3 Insufficient cpu
       acid-a-3: FailedBinding: no volume fits the claim
     Where it stands, and where to look:
       acid-a-3: pod created, waiting: 0/3 nodes are available: 3 Insufficient cpu, for ...
         kubectl describe pod acid-a-3 -n db
-    hint: wait on:
+    hint: first see why:
+        kubectl pgscale status acid-a --why -n db
+    hint: then wait on:
         kubectl pgscale wait acid-a -n db
+    NOT DONE 3 -> 4: postgresql db/acid-a has not converged within 3s; the change continues
     ");
 }
 
@@ -291,15 +294,18 @@ async fn a_base_backup_that_fails_is_explained_by_its_log() {
     acid-a-3 # # # - - - -
     ");
     insta::assert_snapshot!(without_spans(&why), @"
-    error: postgresql db/acid-a has not converged within 1s; the change continues
+    error: NOT DONE 3 -> 4: postgresql db/acid-a has not converged within 1s; the change continues
     Missing:
       acid-a-3: container postgres: CrashLoopBackOff
       acid-a-3: its log says: pg_basebackup: error: connection to server failed: FATAL: no pg_hba.conf entry
     Where it stands, and where to look:
       acid-a-3: pod created, waiting: container postgres: CrashLoopBackOff, for ...
         kubectl logs acid-a-3 -c postgres --previous --tail=50 -n db
-    hint: wait on:
+    hint: first see why:
+        kubectl pgscale status acid-a --why -n db
+    hint: then wait on:
         kubectl pgscale wait acid-a -n db
+    NOT DONE 3 -> 4: postgresql db/acid-a has not converged within 1s; the change continues
     ");
 }
 

@@ -9,7 +9,7 @@
 //! twice as old. Without these watches the settings are read again for each review that is not refused
 //! before. An operator reads its settings once, as it starts (`initOperatorConfig`,
 //! pkg/controller/controller.go). So an edit that a watch announces late is none that an operator runs by
-//! yet. While reviews go on, a task reads all of this again before it is too old, and no review waits.
+//! yet. While changes are admitted, a task reads all of this again before it is too old, and none waits.
 //!
 //! Without a list of accounts the operator is the only Deployment that may be one. A task lists the
 //! Deployments of all namespaces every few seconds, and reviews read by name what it found.
@@ -225,7 +225,9 @@ impl KnownOperators {
         let mut held = held
             .map_err(|_| format!("the operators: no answer within {}", exact(objects.patience)))?;
         if let Some(look) = held.as_ref().filter(|look| self.takes(look, asked, objects)) {
-            if look.read.elapsed() >= RENEWED_AT && look.is_certain(objects) {
+            // Refusals wait once in a second: they may cost a tenth of a request each, and this costs more.
+            let admits = matches!(self.age, Age::Since(_));
+            if admits && look.read.elapsed() >= RENEWED_AT && look.is_certain(objects) {
                 self.renew(look, objects);
             }
             return Ok(look.clone());

@@ -217,7 +217,7 @@ async fn large_reviews_of_one_namespace_leave_room_for_those_of_others() {
             assert!(futures::poll!(one.as_mut()).is_pending());
         }
         let start = Instant::now();
-        assert!(large("greedy").await.is_none(), "one more of it is answered at once");
+        assert!(large("greedy").await.is_none(), "one more is answered at once");
         let mut other = Box::pin(large("db"));
         if by_length {
             // One body at a time: the next turn after those that wait.

@@ -67,6 +67,9 @@ async fn wide_shows_the_whole_impact_and_every_rule() {
          postgresql/acid-a: numberOfInstances: 5 -> 3
          scalepolicies: instances.max: set by none
          configmap default/postgres-operator: min_instances: -1; max_instances: -1
+      PASS outside-floor
+         postgresql/acid-a: numberOfInstances: 5 -> 3
+         scalepolicies: floor.min: set by none; floor.max: set by none
       n/a  scale-to-zero
       n/a  return-from-zero
       PASS operator-limits
