@@ -24,6 +24,7 @@ mod recreated;
 mod repair;
 mod rest;
 mod spec_edit;
+mod spending;
 
 pub use crate::capacity::{Draining, Node, Taint};
 pub use crate::seen::Seen;
@@ -34,6 +35,7 @@ pub use health::{Health, LagLimit, Problem};
 pub use operator_switchover::OperatorSwitchover;
 pub use repair::Repair;
 pub use spec_edit::SpecEdit;
+pub use spending::{Booking, Spending};
 
 /// The difference between the guard's clock and a member's at which a leader lock still counts as
 /// valid.

@@ -37,9 +37,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod course;
+mod heal;
+mod object;
 mod observe;
 mod reserve;
 mod turn;
@@ -52,6 +56,8 @@ mod properties;
 mod tests;
 
 pub use course::{Course, MOST_CONFLICTS, Next, Stored};
+pub use heal::{Heal, Step};
+pub use object::{InstanceLedger, InstanceLedgerSpec, NAME};
 pub use observe::{Found, Listing, TooMany};
 pub use reserve::{Answer, Ask, Base, Free, Holder, NotReady, Over, Terms};
 pub use turn::Turn;
@@ -118,45 +124,53 @@ impl fmt::Display for Revision {
 }
 
 /// The instances of a namespace: committed, and admitted but undecided.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Ledger {
     /// The policies whose budgets it is kept for, by what tells one life of a budget from another.
     ///
     /// While one of them holds, no growth was admitted past the ledger. Where none of them does,
     /// there may have been a time without a budget, and the ledger has to settle again.
+    #[schemars(with = "Vec<String>", length(max = 64), inner(length(max = 128)))]
     pub basis: BTreeSet<String>,
     /// The time from which a list of all clusters makes it ready. `None` once it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Time>")]
     pub settles: Option<Timestamp>,
     /// The revision of the latest list. A name without an entry held no cluster then.
+    #[schemars(with = "String", length(max = 20), regex(pattern = r"^[0-9]+$"))]
     pub swept: Revision,
     /// What is known of each name.
     #[serde(default)]
+    #[schemars(extend("maxProperties" = MOST_CLUSTERS))]
     pub clusters: BTreeMap<String, Entry>,
 }
 
 /// What is known of one name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Entry {
     /// The latest revision at which the name was seen.
+    #[schemars(with = "String", length(max = 20), regex(pattern = r"^[0-9]+$"))]
     pub at: Revision,
     /// The cluster that held the name then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,
     /// The undecided creations of this name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
     pub creations: Vec<Creation>,
 }
 
 /// A cluster at the revision of its entry.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Held {
     /// The uid of the cluster.
+    #[schemars(length(max = 64))]
     pub uid: String,
     /// Its effective number of instances at that revision.
+    #[schemars(with = "i64", range(min = 0, max = 4_294_967_295_i64))]
     pub committed: u32,
     /// The greatest growth that was admitted on that revision. Growth on an earlier one is decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -164,26 +178,31 @@ pub struct Held {
 }
 
 /// A growth that was admitted and is undecided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Raised {
     /// The effective number of instances after it.
+    #[schemars(with = "i64", range(min = 0, max = 4_294_967_295_i64))]
     pub to: u32,
     /// The time from which the revision may be fenced.
+    #[schemars(with = "Time")]
     pub until: Timestamp,
 }
 
 /// A creation that was admitted and is undecided.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Creation {
     /// The uid that the API server has given to the new object. `None` for several creations that
     /// count as one: only the clock decides those.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub uid: Option<String>,
     /// The effective number of instances of the new cluster.
+    #[schemars(with = "i64", range(min = 0, max = 4_294_967_295_i64))]
     pub to: u32,
     /// The time after which it is not stored any more.
+    #[schemars(with = "Time")]
     pub until: Timestamp,
 }
 
@@ -279,6 +298,20 @@ impl Ledger {
             due.then(|| Fence { name: name.clone(), uid: held.uid.clone(), at: entry.at })
         };
         self.clusters.iter().filter_map(fence).collect()
+    }
+
+    /// Returns the age of the oldest undecided change. `None` where there is none.
+    pub fn oldest(&self, now: Timestamp) -> Option<SignedDuration> {
+        let age = |until: Timestamp, whole: SignedDuration| {
+            whole.saturating_sub(until.duration_since(now)).max(SignedDuration::ZERO)
+        };
+        let ages = self.clusters.values().flat_map(|entry| {
+            let raised = entry.held.as_ref().and_then(|held| held.raised);
+            let raised = raised.map(|raised| age(raised.until, FENCE_AFTER));
+            let created = entry.creations.iter().map(|it| age(it.until, LAND_WITHIN));
+            raised.into_iter().chain(created)
+        });
+        ages.max()
     }
 
     /// Returns the times from which undecided changes may be decided by a fence or by the clock.

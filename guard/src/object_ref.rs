@@ -34,6 +34,8 @@ pub enum Kind {
     Deployment,
     /// An `Endpoints` object.
     Endpoints,
+    /// The ledger of a namespace's budget.
+    InstanceLedger,
     /// A `LimitRange`.
     LimitRange,
     /// A node.
@@ -83,6 +85,7 @@ impl Kind {
             Self::CronJob => ("cronjob", "cronjobs"),
             Self::Deployment => ("deployment", "deployments"),
             Self::Endpoints => ("endpoints", "endpoints"),
+            Self::InstanceLedger => ("instanceledger", "instanceledgers"),
             Self::LimitRange => ("limitrange", "limitranges"),
             Self::Node => ("node", "nodes"),
             Self::OperatorConfiguration => ("operatorconfiguration", "operatorconfigurations"),

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::change::Direction;
 use crate::object_ref::{Kind, ObjectRef};
@@ -26,6 +27,7 @@ use crate::seen::Seen;
 use crate::selector::{matches, matches_all};
 use crate::severity::Severity;
 
+mod budget;
 mod calendar;
 mod crowd;
 mod spec;
@@ -33,9 +35,10 @@ mod undecodable;
 mod written;
 
 pub use crate::severity::{Mode, Weight};
+pub use budget::Budgets;
 pub use calendar::{Freeze, Windows, way};
 pub use spec::{
-    Backup, BuiltIn, ClusterScalePolicy, ClusterScalePolicySpec, Day, Floor, FreezeSpec,
+    Backup, Budget, BuiltIn, ClusterScalePolicy, ClusterScalePolicySpec, Day, Floor, FreezeSpec,
     InstanceBounds, ScalePolicy, ScalePolicySpec, Steps, Survivors, Way, WhenUnknown, WindowSpec,
     WindowsSpec, Zero,
 };
@@ -101,6 +104,8 @@ pub struct Policies {
     pub floor_min: Vec<Limit<i64>>,
     /// Most instances, in every mode and in spite of overrides. All of them hold.
     pub floor_max: Vec<Limit<i64>>,
+    /// The budgets of the namespace, whatever clusters their policies select.
+    pub budget: Budgets,
     /// Opinions on zero instances. Zero is allowed only where at least one policy allows it and
     /// none denies it.
     pub zero: Vec<Limit<Zero>>,
@@ -191,6 +196,7 @@ impl Policies {
                 Seen::Unreadable(why) => Err(format!("the namespace's labels: {why}")),
             };
             let spec = &policy.spec;
+            combined.spend(&source, here.as_ref(), &policy.metadata, &spec.policy, cluster);
             if combined.hear(&mut held, &source, Scope::Platform, here, &spec.policy, cluster) {
                 combined.built_in(&source, spec.built_in.as_ref());
                 if held.policies > HELD {
@@ -203,12 +209,44 @@ impl Policies {
         let mut held = Held::default();
         for policy in own {
             let source = named(Kind::ScalePolicy, policy.metadata.name.as_deref());
+            combined.spend(&source, Ok(&true), &policy.metadata, &policy.spec, cluster);
             combined.hear(&mut held, &source, Scope::Namespace, Ok(true), &policy.spec, cluster);
         }
         combined.mode = combined.built_in.iter().map(|limit| limit.value).max().unwrap_or_default();
         match combined.unreadable.take() {
             Some(why) => combined.and_unreadable(why),
             None => combined,
+        }
+    }
+
+    /// Adds the budget of a policy, if it has one and holds in the namespace. It counts every cluster
+    /// there, so the selector of clusters and the number of policies do not matter.
+    fn spend(
+        &mut self,
+        source: &ObjectRef,
+        here: Result<&bool, &String>,
+        metadata: &ObjectMeta,
+        spec: &ScalePolicySpec,
+        cluster: &BTreeMap<String, String>,
+    ) {
+        let Some(instances) = spec.budget.as_ref().and_then(|budget| budget.instances) else {
+            return;
+        };
+        match here {
+            Ok(false) => {}
+            Ok(true) => {
+                let weights = spec.rules.clone().unwrap_or_default();
+                let mode = spec.mode.unwrap_or_default();
+                let own = Own { source, mode, weights: &weights };
+                let limit = own.limit(RuleId::NAMESPACE_BUDGET, Some(i64::from(instances)));
+                self.budget.extend(limit, metadata);
+            }
+            // Where the policy selects the cluster, the rest of it is as little known.
+            Err(_) if matches(spec.cluster_selector.as_ref(), cluster) == Ok(true) => {}
+            Err(why) => {
+                let before = self.unreadable.take().map_or(String::new(), |before| before + "; ");
+                self.unreadable = Some(format!("{before}{source}: {why}"));
+            }
         }
     }
 

@@ -24,6 +24,7 @@ use crate::rules::may_shrink;
 mod address;
 mod ask;
 mod bounded;
+mod budget;
 mod capacity;
 mod carried_out;
 mod clusters;
@@ -52,6 +53,7 @@ mod testing;
 mod workload;
 
 pub use bounded::bounded_text;
+pub use budget::instances;
 pub use carried_out::CarriedOut;
 pub use fetch::{ReadError, forbidden};
 pub use operator::{KnownOperators, Operators, Source};
@@ -217,6 +219,7 @@ impl Reader {
                 nodes: workload.nodes,
                 disruption_budgets: workload.disruption_budgets,
                 backup,
+                budget: None,
             }),
         };
         ask::ask(self.ask.as_ref(), &mut facts, ask, until).boxed().await;
@@ -253,6 +256,10 @@ impl Reader {
             let Postgresql { namespace, name, .. } = &facts.change.new;
             let backup = capacity::backup(&objects, namespace, name, operator).boxed().await;
             facts.capacity.backup = Some(backup);
+        }
+        // The webhook asks the ledger itself, and not before everything else has let the change pass.
+        if self.breadth != ReadScope::Review {
+            self.count_against_budgets(&mut facts, &policies).boxed().await;
         }
         (facts, policies)
     }

@@ -31,6 +31,7 @@ ids! {
     ABOVE_MAX = "above-max",
     OUTSIDE_FLOOR = "outside-floor",
     SCALE_TO_ZERO = "scale-to-zero",
+    NAMESPACE_BUDGET = "namespace-budget",
     RETURN_FROM_ZERO = "return-from-zero",
     OPERATOR_LIMITS = "operator-limits",
     LIMITS_UNKNOWN = "limits-unknown",

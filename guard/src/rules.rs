@@ -21,6 +21,7 @@ mod after_switchover;
 mod alternative;
 mod applies;
 mod bounds;
+mod budget;
 mod calendar;
 mod capacity;
 mod causes;
@@ -163,6 +164,7 @@ pub const RULES: &[Rule] = &[
     bounds::ABOVE_MAX,
     floor::OUTSIDE_FLOOR,
     bounds::SCALE_TO_ZERO,
+    budget::NAMESPACE_BUDGET,
     zero::RETURN_FROM_ZERO,
     bounds::OPERATOR_LIMITS,
     operator::LIMITS_UNKNOWN,

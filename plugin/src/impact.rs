@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::ResourceQuota;
 use k8s_openapi::jiff::Timestamp;
 use pgscale_guard::Assessment;
 use pgscale_guard::capacity::{Added, Look, Quotas};
-use pgscale_guard::facts::{Claim, Facts, Health, Live, Member, Seen, StatefulSet};
+use pgscale_guard::facts::{Claim, Facts, Health, Live, Member, Seen, Spending, StatefulSet};
 use pgscale_guard::quantity::Amount;
 
 use crate::members::waits_for_restart;
@@ -99,6 +99,8 @@ pub(crate) struct Impact {
     pub(crate) storage: Look<Turn<Amount>>,
     /// The room in the namespace's quotas.
     pub(crate) quotas: Look<Quotas>,
+    /// The budget of the namespace. `None` where no policy sets one, or no instance is added.
+    pub(crate) budget: Option<Look<Budget>>,
     /// Replicas that serve reads.
     pub(crate) readers: Turn<i64>,
     /// Failures tolerated: the members that may be lost with one left to lead.
@@ -113,6 +115,26 @@ pub(crate) struct Impact {
     pub(crate) cascading: Vec<(String, String)>,
     /// Members whose PostgreSQL waits for a restart.
     pub(crate) restarts: Vec<String>,
+}
+
+/// The budget of the namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Budget {
+    /// Most instances of all clusters together.
+    pub(crate) instances: i64,
+    /// What counts against it.
+    pub(crate) counted: Turn<u64>,
+    /// The part of it that changes have reserved which are not decided yet.
+    pub(crate) reserved: u64,
+}
+
+impl Budget {
+    fn of(spending: &Spending, to: i64) -> Option<Self> {
+        let before = spending.counted();
+        let after = before.saturating_add(spending.wanted(to));
+        let counted = Turn { before, after };
+        Some(Self { instances: spending.budget?, counted, reserved: spending.reserved })
+    }
 }
 
 /// The volume claim of a member.
@@ -247,7 +269,13 @@ impl Impact {
             }
             Ok(footprint?.quotas(&quotas, &added))
         });
+        let budget = match &facts.capacity.budget {
+            Some(Seen::Known(spending)) => Budget::of(spending, plan.to).map(Ok),
+            Some(Seen::Unreadable(why)) => Some(Err(why.clone())),
+            Some(Seen::Absent) | None => None,
+        };
         Self {
+            budget,
             now: facts.now,
             volumes: volumes(plan, facts),
             new_volume,

@@ -68,6 +68,8 @@ pub(crate) fn entries(policies: &Policies, now: Timestamp) -> Vec<Entry> {
     all.extend(field("instances.max", &policies.max, number, |value| Reverse(*value), None));
     all.extend(field("floor.min", &policies.floor_min, number, |value| *value, None));
     all.extend(field("floor.max", &policies.floor_max, number, |value| Reverse(*value), None));
+    let budgets = &policies.budget.limits;
+    all.extend(field("budget.instances", budgets, number, |value| Reverse(*value), None));
     let (strict, allows) = (|zero: &Zero| *zero == Zero::Deny, |zero: &Zero| *zero == Zero::Allow);
     let shown = |zero: &Zero| format!("{zero:?}");
     all.extend(opinions("instances.zero", &policies.zero, shown, strict, allows, Some("Deny")));

@@ -207,6 +207,8 @@ impl Headroom {
         let enforced = |limit: &&&Limit<i64>| limit.mode == Mode::Enforce;
         let floor = min.iter().filter(enforced).map(|limit| limit.value).max();
         let ceiling = max.iter().filter(enforced).map(|limit| limit.value).min();
+        let spending = facts.capacity.budget.as_ref().and_then(Seen::known);
+        let fits = spending.zip(policies.budget.enforced()).map(|(it, limit)| it.most(limit.value));
         let opinions = || policies.zero.iter().map(|limit| limit.value);
         let mut bounds: Vec<Bound> = Vec::new();
         bounds.extend(min.into_iter().map(|limit| bound("min", limit, ToString::to_string)));
@@ -221,6 +223,8 @@ impl Headroom {
             })
         }));
         let number = |value: &i64| value.to_string();
+        let budgets = policies.budget.limits.iter();
+        bounds.extend(budgets.map(|limit| bound("budget of the namespace", limit, number)));
         bounds.extend(policies.step_up.iter().map(|limit| bound("step up", limit, number)));
         bounds.extend(policies.step_down.iter().map(|limit| bound("step down", limit, number)));
         // A freeze that is over no longer bounds anything.
@@ -235,7 +239,7 @@ impl Headroom {
         );
         Self {
             bounds,
-            more: ceiling.map(|ceiling| ceiling.saturating_sub(now).max(0)),
+            more: ceiling.into_iter().chain(fits).min().map(|most| most.saturating_sub(now).max(0)),
             fewer: now.saturating_sub(floor.unwrap_or(1).max(1)).max(0),
             zero: opinions().any(|zero| zero == Zero::Allow)
                 && opinions().all(|zero| zero == Zero::Allow),

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;
+use pgscale_guard::ledger::InstanceLedger;
 use pgscale_guard::overrides::ScaleOverride;
 use pgscale_guard::policy::{ClusterScalePolicy, ScalePolicy};
 use serde::Serialize;
@@ -20,7 +21,7 @@ pub(crate) fn documents(objects: &[impl Serialize]) -> Result<String> {
 
 /// Returns the definitions of pgscale's own resources, as the chart ships them.
 pub(crate) fn definitions() -> Vec<CustomResourceDefinition> {
-    vec![ScalePolicy::crd(), ClusterScalePolicy::crd(), ScaleOverride::crd()]
+    vec![ScalePolicy::crd(), ClusterScalePolicy::crd(), ScaleOverride::crd(), InstanceLedger::crd()]
 }
 
 #[cfg(test)]

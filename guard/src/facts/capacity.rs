@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::capacity::{self, Footprint, Look, Node, Template};
 use crate::change::Direction;
-use crate::facts::{Facts, Seen};
+use crate::facts::{Facts, Seen, Spending};
 
 /// Parts of a spec that shape every pod or claim. A write that changes one makes the StatefulSet
 /// out of date.
@@ -38,6 +38,9 @@ pub struct Capacity {
     pub disruption_budgets: Option<Seen<Vec<DisruptionBudget>>>,
     /// The cluster's logical backup job.
     pub backup: Option<Seen<Backup>>,
+    /// What counts against the budget of the namespace. `None` where no policy sets one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Seen<Spending>>,
 }
 
 impl Default for Capacity {
@@ -49,6 +52,7 @@ impl Default for Capacity {
             nodes: None,
             disruption_budgets: None,
             backup: None,
+            budget: None,
         }
     }
 }

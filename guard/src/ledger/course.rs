@@ -64,6 +64,8 @@ pub struct Course {
     /// The turn that is being written.
     writing: Option<Turn>,
     answers: Option<Vec<Answer>>,
+    /// The ledger that the last turn has left.
+    shown: Option<Ledger>,
 }
 
 /// The ledger to start from.
@@ -94,7 +96,23 @@ impl Course {
             conflicts: 0,
             writing: None,
             answers: None,
+            shown: None,
         }
+    }
+
+    /// Returns the changes, in the order of their answers.
+    pub fn asks(&self) -> &[Ask] {
+        &self.asks
+    }
+
+    /// Returns the budget.
+    pub fn budget(&self) -> u32 {
+        self.budget
+    }
+
+    /// Returns the ledger that the answers rest on. `None` where they need none.
+    pub fn ledger(&self) -> Option<&Ledger> {
+        self.shown.as_ref()
     }
 
     /// Returns what has to be done next.
@@ -115,6 +133,7 @@ impl Course {
         };
         let terms = Terms { budget: self.budget, basis: &self.basis, now };
         let turn = Turn::of(ledger, &self.asks, &terms);
+        self.shown = Some(turn.ledger().clone());
         if turn.refuses()
             && let Some(next) = self.look_again(&turn, now)
         {
@@ -161,6 +180,8 @@ impl Course {
             && self.conflicts >= MOST_CONFLICTS
         {
             self.answers = Some(turn.given_up());
+            // What it shows is not stored.
+            self.shown = None;
         }
     }
 

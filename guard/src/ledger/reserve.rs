@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::ledger::{
     Creation, Entry, FENCE_AFTER, Found, Held, LAND_WITHIN, Ledger, MOST_CLUSTERS, MOST_CREATIONS,
@@ -131,7 +132,7 @@ impl Over {
 }
 
 /// A cluster that counts against the budget.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// Its name.
     pub name: String,
@@ -212,6 +213,12 @@ impl Ledger {
 
     fn over(&self, budget: u32, wanted: u64) -> Over {
         let totals = self.totals();
+        let (holders, others) = self.holders();
+        Over { budget, used: totals.used, reserved: totals.reserved, wanted, holders, others }
+    }
+
+    /// Returns the clusters that count most, and how many further ones count.
+    pub fn holders(&self) -> (Vec<Holder>, usize) {
         let counting = self.clusters.iter().filter(|(_, entry)| entry.counted() > 0);
         let mut holders: Vec<Holder> = counting
             .map(|(name, entry)| Holder {
@@ -224,7 +231,7 @@ impl Ledger {
         holders.sort_by_key(|holder| Reverse(holder.counted));
         let others = holders.len().saturating_sub(MOST_HOLDERS);
         holders.truncate(MOST_HOLDERS);
-        Over { budget, used: totals.used, reserved: totals.reserved, wanted, holders, others }
+        (holders, others)
     }
 }
 

@@ -32,6 +32,7 @@ use crate::severity::{Mode, Severity, Weight};
     printcolumn(name = "Min", type_ = "integer", json_path = ".spec.instances.min"),
     printcolumn(name = "Max", type_ = "integer", json_path = ".spec.instances.max"),
     printcolumn(name = "Zero", type_ = "string", json_path = ".spec.instances.zero"),
+    printcolumn(name = "Budget", type_ = "integer", json_path = ".spec.budget.instances"),
     printcolumn(name = "Frozen Until", type_ = "string", json_path = ".spec.freeze.until"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -52,6 +53,10 @@ pub struct ScalePolicySpec {
     /// the mode and the rules of this policy say, and no override lifts them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<Floor>,
+    /// The instances that all clusters of the namespace may have together, whatever clusterSelector
+    /// says. Of several policies the smallest budget holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
     /// The number of instances that one change may add or remove.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<Steps>,
@@ -95,6 +100,7 @@ pub struct ScalePolicySpec {
     printcolumn(name = "Min", type_ = "integer", json_path = ".spec.instances.min"),
     printcolumn(name = "Max", type_ = "integer", json_path = ".spec.instances.max"),
     printcolumn(name = "Zero", type_ = "string", json_path = ".spec.instances.zero"),
+    printcolumn(name = "Budget", type_ = "integer", json_path = ".spec.budget.instances"),
     printcolumn(name = "Frozen Until", type_ = "string", json_path = ".spec.freeze.until"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -183,6 +189,16 @@ pub struct Floor {
     #[schemars(range(min = 1, max = 1000))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<i32>,
+}
+
+/// The instances that all clusters of a namespace may have together.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Budget {
+    /// Most effective instances of all clusters together. A cluster with zero instances counts as 0.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instances: Option<i32>,
 }
 
 /// The number of instances that one change may add or remove.

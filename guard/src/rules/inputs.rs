@@ -32,10 +32,12 @@ pub(super) use patroni::{
     elsewhere, failover, initialize, lag, last_leader, leader, lock, logical_slots, pause, senders,
     sync_names, sync_standbys, synchrony,
 };
-pub(super) use policies::{backup_age, floor, freezes, max, max_lag, min, steps, windows, zero};
+pub(super) use policies::{
+    backup_age, budget, floor, freezes, max, max_lag, min, steps, windows, zero,
+};
 pub(super) use room::{
     anti_affinity, backup, claims, disruption_budgets, limit_ranges, missed_claims, need, nodes,
-    quotas,
+    quotas, spending,
 };
 
 /// One object that a rule reads: its source and its present state.

@@ -15,7 +15,7 @@ use crate::postgresql::Postgresql;
 use crate::rule_id::RuleId;
 use crate::rules::early::{BY_THE_OPERATOR, BY_THE_WRITTEN_COUNT, partly_read, refusable_unseen};
 use crate::rules::judge::judge_by;
-use crate::rules::{RULES, Read, Reads, passing};
+use crate::rules::{RULES, Read, Reads, Rule, passing};
 use crate::verdict::{Outcome, Verdict};
 
 /// The reason for which a fact of the cluster is not known.
@@ -65,7 +65,12 @@ pub fn judge_offline(
         let rule = RULES.iter().find(|rule| rule.id == *id);
         rule.is_some_and(|rule| rule.applies.includes(&Assessment::of(&facts, policies)))
     };
-    let unread = RULES.iter().filter(|rule| !available.covers(rule.needs(&facts)));
+    // What other clusters have is known to no manifest, and matters only where a policy adds it up.
+    let budget = |rule: &&Rule| {
+        let none = policies.budget.limits.is_empty() && policies.unreadable.is_none();
+        rule.id != RuleId::NAMESPACE_BUDGET || !none
+    };
+    let unread = RULES.iter().filter(|rule| !available.covers(rule.needs(&facts))).filter(budget);
     let unread = unread.map(|rule| rule.id).filter(looks).map(|id| (id, WHY.to_owned()));
     let unknown = verdict.results.iter().filter_map(|result| match &result.outcome {
         Outcome::Unknown(why) | Outcome::Unsaid { why, .. } => Some((result.rule, why.clone())),

@@ -47,6 +47,8 @@ pub enum Read {
     DisruptionBudgets,
     /// The logical backup job.
     Backup,
+    /// What counts against the budget of the namespace.
+    Budget,
 }
 
 impl Read {
@@ -70,6 +72,7 @@ impl Read {
         Self::Nodes,
         Self::DisruptionBudgets,
         Self::Backup,
+        Self::Budget,
     ];
 
     const fn bit(self) -> u32 {
@@ -218,6 +221,7 @@ impl Facts {
             Read::Nodes => room.nodes.as_ref()?.unreadable(),
             Read::DisruptionBudgets => room.disruption_budgets.as_ref()?.unreadable(),
             Read::Backup => room.backup.as_ref()?.unreadable(),
+            Read::Budget => room.budget.as_ref()?.unreadable(),
         }
     }
 
@@ -264,6 +268,7 @@ impl Facts {
             Read::Nodes => withheld(&mut self.capacity.nodes, why),
             Read::DisruptionBudgets => withheld(&mut self.capacity.disruption_budgets, why),
             Read::Backup => withheld(&mut self.capacity.backup, why),
+            Read::Budget => withheld(&mut self.capacity.budget, why),
         }
     }
 }

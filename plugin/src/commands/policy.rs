@@ -6,7 +6,7 @@ use pgscale_guard::Policies;
 use pgscale_guard::policy::{Undecodable, Written};
 
 use crate::args::{Shape, cluster_name};
-use crate::document::EffectivePolicy;
+use crate::document::{EffectivePolicy, Spent};
 use crate::error::Failure;
 use crate::session::Session;
 use crate::terminal::Format;
@@ -67,6 +67,10 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     session.show_warnings();
     let mut effective =
         EffectivePolicy::of(namespace, args.name, &written, &policies, session.now());
+    if let Some(limit) = policies.budget.strictest() {
+        let spending = session.reader.spending(namespace, "", &policies.budget).await;
+        effective.budget = Some(Spent::of(limit.value, &spending));
+    }
     if written.own.is_empty() && written.everywhere.is_empty() && written.unreadable.is_none() {
         effective.installed = session.knows_own_kinds().await;
     }
@@ -97,7 +101,10 @@ fn for_all(written: &Written) -> Policies {
     Arc::make_mut(&mut common.own).retain(|policy| policy.spec.holds_for_all());
     Arc::make_mut(&mut common.everywhere).retain(|policy| policy.spec.policy.holds_for_all());
     common.undecodable.retain(Undecodable::holds_for_all);
-    common.matching(&std::collections::BTreeMap::new())
+    let none = std::collections::BTreeMap::new();
+    // A budget counts all clusters, whatever its policy selects.
+    let budget = written.matching(&none).budget;
+    Policies { budget, ..common.matching(&none) }
 }
 
 #[cfg(test)]

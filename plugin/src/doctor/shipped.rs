@@ -18,8 +18,9 @@ use serde_json::Value;
 
 const REGISTRATION: &str = include_str!("../../../charts/pgscale/files/configuration.yaml");
 const RIGHTS: &str = include_str!("../../../charts/pgscale/files/rbac.yaml");
-const DEFINITIONS: [&str; 3] = [
+const DEFINITIONS: [&str; 4] = [
     include_str!("../../../charts/pgscale/crds/clusterscalepolicies.pgscale.dev.yaml"),
+    include_str!("../../../charts/pgscale/crds/instanceledgers.pgscale.dev.yaml"),
     include_str!("../../../charts/pgscale/crds/scaleoverrides.pgscale.dev.yaml"),
     include_str!("../../../charts/pgscale/crds/scalepolicies.pgscale.dev.yaml"),
 ];

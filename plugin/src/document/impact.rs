@@ -32,6 +32,9 @@ pub(crate) struct ImpactDocument<'a> {
     quotas: Option<Vec<Room<'a>>>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     quotas_not_judged: &'a [String],
+    /// What counts against the budget of the namespace, where a policy sets one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget: Option<BudgetDocument>,
     readers: TurnDocument<i64>,
     may_be_lost: TurnDocument<i64>,
     zones: TurnDocument<BTreeMap<&'a str, usize>>,
@@ -47,6 +50,16 @@ pub(crate) struct ImpactDocument<'a> {
     pending_restart: &'a [String],
     /// The facts that could not be read, each with the reason.
     unread: BTreeMap<String, &'a str>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct BudgetDocument {
+    /// Most instances of all clusters together.
+    instances: i64,
+    counted: TurnDocument<u64>,
+    /// The part of it that changes have reserved which are not decided yet.
+    reserved: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -112,6 +125,7 @@ impl<'a> ImpactDocument<'a> {
         let retention = unread.look("claimsOfLeaving", &impact.retention);
         let new_volume = unread.look("newVolumeBytes", &impact.new_volume);
         let storage = unread.look("storage", &impact.storage);
+        let budget = impact.budget.as_ref().and_then(|it| unread.look("budget", it));
         let volumes = unread.look("volumes", &impact.volumes);
         let mut clients = BTreeMap::new();
         for (member, looked) in &impact.clients {
@@ -145,6 +159,11 @@ impl<'a> ImpactDocument<'a> {
                         exceeded_by: room.exceeded().map(|more| more.to_string()),
                     })
                     .collect()
+            }),
+            budget: budget.map(|budget| BudgetDocument {
+                instances: budget.instances,
+                counted: turn(&budget.counted, |count| *count),
+                reserved: budget.reserved,
             }),
             readers: turn(&impact.readers, |count| *count),
             may_be_lost: turn(&impact.spare, |count| *count),

@@ -1,9 +1,10 @@
 //! The documents of `policy` and of `policy test`.
 
 use k8s_openapi::jiff::Timestamp;
-use pgscale_guard::Policies;
+use pgscale_guard::facts::{Booking, Spending};
 use pgscale_guard::object_ref::Kind;
 use pgscale_guard::policy::{Mode, Undecodable, Written, named};
+use pgscale_guard::{Policies, Seen};
 use serde::Serialize;
 
 use super::API_VERSION;
@@ -32,6 +33,9 @@ pub(crate) struct EffectivePolicy {
     pub(crate) fields: Vec<Entry>,
     /// The times at which freezes and windows allow a change. Empty where there are none.
     pub(crate) allowed: Vec<Allowed>,
+    /// What counts against the budget of the namespace. None where no policy sets one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) budget: Option<Spent>,
     /// Policies that may hold here and cannot be decoded, each with the reason.
     pub(crate) undecodable: Vec<Undecoded>,
     /// The reason why policies could not be read. A shrink is refused then.
@@ -47,6 +51,49 @@ struct Place {
     /// The cluster. None for the whole namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
+}
+
+/// What counts against the budget of a namespace.
+#[derive(Clone, Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Spent {
+    /// The smallest budget of the strictest mode.
+    pub(crate) instances: i64,
+    /// The instances that clusters have.
+    pub(crate) used: Option<u64>,
+    /// The instances that changes may add which were admitted and are not decided yet.
+    pub(crate) reserved: Option<u64>,
+    /// What is left.
+    pub(crate) free: Option<u64>,
+    /// The time before which no growth is admitted. None where the ledger has settled.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) settles: Option<Timestamp>,
+    /// The reason why the sums could not be read.
+    pub(crate) unreadable: Option<String>,
+}
+
+impl Spent {
+    /// Returns what counts against a budget of so many instances.
+    pub(crate) fn of(instances: i64, seen: &Seen<Spending>) -> Self {
+        let spent = Self { instances, ..Self::default() };
+        match seen {
+            Seen::Known(spending) => Self {
+                used: Some(spending.used),
+                reserved: Some(spending.reserved),
+                free: Some(spending.free(instances)),
+                settles: match spending.booking {
+                    Booking::Settling(until) => Some(until),
+                    Booking::Looked | Booking::Granted(_) | Booking::Contended | Booking::Full => {
+                        None
+                    }
+                },
+                ..spent
+            },
+            Seen::Absent => spent,
+            Seen::Unreadable(why) => Self { unreadable: Some(why.clone()), ..spent },
+        }
+    }
 }
 
 /// A policy that matches.
@@ -106,6 +153,7 @@ impl EffectivePolicy {
             selective,
             fields: entries(policies, now),
             allowed: allowed(policies, now),
+            budget: None,
             undecodable: undecodable.into_iter().map(undecoded).collect(),
             unreadable: policies.unreadable.clone(),
         }

@@ -16,6 +16,7 @@ const FILES: &[(&str, &str)] = &[
     shipped!(".helmignore"),
     shipped!("Chart.yaml"),
     shipped!("crds/clusterscalepolicies.pgscale.dev.yaml"),
+    shipped!("crds/instanceledgers.pgscale.dev.yaml"),
     shipped!("crds/scaleoverrides.pgscale.dev.yaml"),
     shipped!("crds/scalepolicies.pgscale.dev.yaml"),
     shipped!("examples/development.yaml"),

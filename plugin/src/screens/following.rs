@@ -150,6 +150,7 @@ async fn version() {
     kubernetes   API server                         v1.36.3
     webhook      all namespaces                     not installed by the chart
     definition   clusterscalepolicies.pgscale.dev   not installed
+    definition   instanceledgers.pgscale.dev        not installed
     definition   scaleoverrides.pgscale.dev         not installed
     definition   scalepolicies.pgscale.dev          not installed
     operator     default/postgres-operator          unknown
@@ -157,6 +158,7 @@ async fn version() {
     postgresql   1 cluster                          15
 
     skew: the definition clusterscalepolicies.pgscale.dev: not installed
+    skew: the definition instanceledgers.pgscale.dev: not installed
     skew: the definition scaleoverrides.pgscale.dev: not installed
     skew: the definition scalepolicies.pgscale.dev: not installed
     [exit 0]

@@ -105,6 +105,7 @@ async fn rules() {
     above-max                   more instances than the policy's maximum
     outside-floor               outside the bounds that the API server holds
     scale-to-zero               no instance left: a full outage
+    namespace-budget            more instances than the namespace's budget
     return-from-zero            the volume with the newest data would not be
                                 mounted, or no volume is left to start from
     operator-limits             the operator would run another number than the one
@@ -194,6 +195,7 @@ async fn rules() {
     above-max                   more instances than the policy's maximum
     outside-floor               outside the bounds that the API server holds
     scale-to-zero               no instance left: a full outage
+    namespace-budget            more instances than the namespace's budget
     return-from-zero            the volume with the newest data would not be mounted, or no volume is left to start from
     operator-limits             the operator would run another number than the one asked for
     limits-unknown              no operator was found whose limits could be looked at

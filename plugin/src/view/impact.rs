@@ -7,7 +7,9 @@ use pgscale_guard::capacity::{Look, Quotas};
 use pgscale_guard::duration::human;
 use pgscale_guard::quantity::Amount;
 
-use crate::impact::{Clients, Impact, Order, Resources, Retention, Seeding, Turn, Volume, Zones};
+use crate::impact::{
+    Budget, Clients, Impact, Order, Resources, Retention, Seeding, Turn, Volume, Zones,
+};
 use crate::plan::Plan;
 use crate::terminal::text::{Cell, age, bytes, padded, wrap};
 use crate::terminal::{BAD, BOLD, CARE};
@@ -39,6 +41,7 @@ fn subjects(plan: &Plan, impact: &Impact, wide: bool) -> Vec<(&'static str, Stri
     if grows || wide {
         lines.extend(under("Quota", quotas(&impact.quotas, wide)));
     }
+    lines.extend(impact.budget.as_ref().map(|budget| ("Budget", budget_line(budget))));
     let Turn { before, after } = impact.readers;
     lines.push(("Readers", format!("{before} -> {after} behind {}-repl", plan.name)));
     lines.push(("Failures tolerated", spare(plan, impact.spare)));
@@ -182,6 +185,25 @@ fn quotas(quotas: &Look<Quotas>, wide: bool) -> Vec<String> {
         lines.push("none that this change touches".to_owned());
     }
     lines
+}
+
+fn budget_line(budget: &Look<Budget>) -> String {
+    let Budget { instances, counted, reserved } = match budget {
+        Ok(budget) => budget,
+        Err(why) => return unknown(why),
+    };
+    let Turn { before, after } = counted;
+    let left = i64::try_from(*after).map_or(i64::MIN, |after| instances.saturating_sub(after));
+    let left = if left < 0 {
+        format!("{BAD}exceeded by {}{BAD:#}", left.saturating_neg())
+    } else {
+        format!("{left} left")
+    };
+    let reserved = match reserved {
+        0 => String::new(),
+        some => format!(" ({some} only reserved)"),
+    };
+    format!("{before} -> {after} of {instances} instances in the namespace, {left}{reserved}")
 }
 
 fn spare(plan: &Plan, Turn { before, after }: Turn<i64>) -> String {

@@ -3,7 +3,7 @@
 use pgscale_guard::policy::Mode;
 
 use super::plan::counted;
-use crate::document::{EffectivePolicy, PolicyTest, Tried, Verdicts};
+use crate::document::{EffectivePolicy, PolicyTest, Spent, Tried, Verdicts};
 use crate::policy::Effect;
 use crate::terminal::text::{Cell, fitted, wrap};
 use crate::terminal::{BAD, BOLD, CARE, GOOD};
@@ -29,6 +29,7 @@ pub(crate) fn render(effective: &EffectivePolicy, wide: bool, width: Option<usiz
     if !effective.selective.is_empty() {
         title.push(format!("For some clusters only:  {}", effective.selective.join(", ")));
     }
+    title.extend(effective.budget.as_ref().map(budget));
     for policy in &effective.undecodable {
         title.push(format!("Cannot be decoded:  {}: {}", policy.name, policy.reason));
     }
@@ -60,6 +61,22 @@ pub(crate) fn render(effective: &EffectivePolicy, wide: bool, width: Option<usiz
         .collect();
     let title = wrap(&title.join("\n"), width, 2);
     format!("{title}\n\n{}", fitted(&["FIELD", "VALUE", "FROM", "EFFECT"], &rows, width))
+}
+
+/// Returns `Budget:  12 instances in all clusters, 8 used, 1 reserved, 3 free`.
+fn budget(spent: &Spent) -> String {
+    let Spent { instances, used, reserved, free, settles, unreadable } = spent;
+    let sums = match (used, reserved, free) {
+        (Some(used), Some(reserved), Some(free)) => {
+            format!("{used} used, {reserved} reserved, {free} free")
+        }
+        _ => {
+            let why = unreadable.as_deref().unwrap_or("they are not there");
+            format!("{CARE}the sums could not be read{CARE:#}: {why}")
+        }
+    };
+    let settles = settles.map_or(String::new(), |until| format!(", no growth before {until:.0}"));
+    format!("Budget:  {instances} instances in all clusters, {sums}{settles}")
 }
 
 /// Renders the effect of new policies, one line per cluster.

@@ -35,6 +35,7 @@ const KINDS: &[&str] = &[
     "scaledobject",
     "scaleoverride",
     "scaleoverrides",
+    "instanceledgers",
     "scalepolicies",
     "scalepolicy",
     "secret",

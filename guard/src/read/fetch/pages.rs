@@ -7,6 +7,7 @@ use kube::api::{ListParams, Request};
 use kube::core::{ListMeta, ObjectList, ObjectMeta, PartialObjectMeta, Resource};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{Built, Kind, Objects, PAGE, ReadError, attempt, reason};
@@ -49,11 +50,21 @@ struct Name<'a> {
 /// The objects of a page that are kept, the number of all, and the token of the next page.
 type Kept<K> = (Vec<K>, usize, Option<String>);
 
+/// One page of a list.
+#[derive(serde::Deserialize)]
+struct WholePage {
+    #[serde(default)]
+    metadata: ListMeta,
+    #[serde(default)]
+    items: Vec<Value>,
+}
+
 impl Objects {
     /// Reads the objects of a known type with a name that `named` selects and with everything else that
     /// `keep` does, page by page, because there may be thousands of others.
     ///
-    /// Of the others only the names are decoded, and of none the `managedFields`. A page of large objects may have more than is read at once. Then a smaller one is asked for.
+    /// Of the others only the names are decoded, and of none the `managedFields`. A page of large objects
+    /// may have more than is read at once. Then a smaller one is asked for.
     ///
     /// # Errors
     /// A reason: a page could not be read, one object is larger than is read at once, or there are more
@@ -132,6 +143,51 @@ impl Objects {
             asked: asked(),
             source: Arc::new(kube::Error::SerdeError(error)),
         })
+    }
+
+    /// Reads all objects of a kind, at most this many, each reduced at once. Returns them with the one
+    /// revision at which they all were so.
+    ///
+    /// # Errors
+    /// A reason: a page could not be read, an object could not be reduced, there are more, or the
+    /// pages are of several revisions.
+    pub(in crate::read) async fn list_whole<T>(
+        &self,
+        kind: &Kind,
+        most: usize,
+        reduce: impl Fn(&Value) -> Result<T, String>,
+    ) -> Result<(Vec<T>, String), String> {
+        let asked = || attempt("list", kind, None);
+        let mut found: Vec<T> = Vec::new();
+        let mut at: Option<String> = None;
+        let (mut next, mut limit): (Option<String>, u32) = (None, PAGE);
+        for _ in 0..REQUESTS {
+            let request = Request::new(kind.path.clone()).list(&page(limit, next.clone()));
+            let list: WholePage = match self.send(asked, request).await {
+                Ok(list) => list,
+                Err(error) if error.is_too_large() && limit > 1 => {
+                    limit = (limit / SMALLER).max(1);
+                    continue;
+                }
+                Err(error) => return Err(reason("list", kind, &error)),
+            };
+            let revision = list.metadata.resource_version.unwrap_or_default();
+            if at.get_or_insert_with(|| revision.clone()) != &revision {
+                return Err(format!("{}: its pages are of several revisions", asked()));
+            }
+            if found.len() + list.items.len() > most {
+                return Err(format!("{}: there are more than {most}", asked()));
+            }
+            for object in &list.items {
+                found.push(reduce(object)?);
+            }
+            match list.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => next = Some(token),
+                None => return Ok((found, revision)),
+            }
+            limit = PAGE.min(limit * 2);
+        }
+        Err(format!("{}: it has more than {REQUESTS} pages", asked()))
     }
 
     /// Returns the name of the next object of a list. It asks for its metadata alone.

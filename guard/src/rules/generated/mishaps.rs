@@ -13,6 +13,7 @@ pub(in crate::rules) enum Hidden {
     Answer(Index),
     Available,
     Backup,
+    Budget,
     Claims,
     Configuration,
     Failover,
@@ -43,6 +44,7 @@ pub(in crate::rules) fn hidden() -> impl Strategy<Value = Hidden> {
         6 => select(vec![
             Hidden::Available,
             Hidden::Backup,
+            Hidden::Budget,
             Hidden::Claims,
             Hidden::Configuration,
             Hidden::Failover,
@@ -75,6 +77,7 @@ pub(in crate::rules) fn hide(facts: &mut Facts, what: &Hidden) {
             }
         }
         Hidden::Backup => withheld(&mut facts.capacity.backup),
+        Hidden::Budget => withheld(&mut facts.capacity.budget),
         Hidden::Claims => facts.claims = Seen::Unreadable(why),
         Hidden::Configuration => facts.configuration = Seen::Unreadable(why),
         Hidden::Failover => facts.failover = Seen::Unreadable(why),

@@ -27,10 +27,12 @@ pub(in crate::rules) fn policy() -> impl Strategy<Value = ScalePolicy> {
     let chosen = option::weighted(0.15, select(vec!["prod", "prod", "test"]));
     (bound(), bound(), zero, mode, steps, (lag, backup), calendar(), chosen).prop_map(
         |(min, max, zero, mode, (up, down), (lag, backup), (freeze, windows), chosen)| {
+            // Made of what is drawn, so that every other field is drawn as it was without it.
+            let budget = lag.and(max).map(|max| max + 4);
             let selector = chosen.map(|env| json!({"matchLabels": {"env": env}}));
             let spec = json!({"mode": mode, "instances": {"min": min, "max": max, "zero": zero},
                 "steps": {"up": up, "down": down}, "survivors": {"maxLag": lag},
-                "backup": {"maxAge": backup}, "freeze": freeze, "windows": windows,
+                "backup": {"maxAge": backup}, "budget": {"instances": budget}, "freeze": freeze, "windows": windows,
                 "clusterSelector": selector});
             ScalePolicy::new("p", serde_json::from_value(spec).unwrap())
         },
@@ -123,6 +125,10 @@ pub(in crate::rules) const TIGHTENINGS: &[(&str, Tightening)] = &[
     ("instances.zero, no longer allowed", |spec, _| {
         let zero = &mut spec.instances.get_or_insert_default().zero;
         *zero = zero.filter(|zero| *zero == Zero::Deny);
+    }),
+    ("budget.instances", |spec, _| {
+        let instances = &mut spec.budget.get_or_insert_default().instances;
+        *instances = Some(instances.unwrap_or(20) - 1);
     }),
     ("steps.up", |spec, _| {
         let up = &mut spec.steps.get_or_insert_default().up;

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use super::seen;
 use crate::capacity::Template;
 use crate::facts::{
-    Backup, Capacity, Claim, DisruptionBudget, Draining, Facts, Live, Node, Seen, Taint,
+    Backup, Booking, Capacity, Claim, DisruptionBudget, Draining, Facts, Live, Node, Seen,
+    Spending, Taint,
 };
 use crate::operator::upgrade::Mode;
 use crate::operator::{Operator, Upgrades};
@@ -272,8 +273,30 @@ fn capacity() -> impl Strategy<Value = Capacity> {
         option::weighted(0.9, seen(backup)),
     )
         .prop_map(|(template, quotas, limit_ranges, nodes, disruption_budgets, backup)| {
-            Capacity { template, quotas, limit_ranges, nodes, disruption_budgets, backup }
+            // Made of what is there, so that every other fact is drawn as it was without it.
+            let budget = Some(spending(nodes.as_ref(), backup.as_ref()));
+            Capacity { template, quotas, limit_ranges, nodes, disruption_budgets, backup, budget }
         })
+}
+
+/// Returns what counts against a budget, and what the ledger said.
+fn spending(nodes: Option<&Seen<Vec<Node>>>, backup: Option<&Seen<Backup>>) -> Seen<Spending> {
+    let booking = match backup {
+        Some(Seen::Unreadable(why)) => return Seen::Unreadable(why.clone()),
+        Some(Seen::Known(backup)) if backup.suspended => Booking::Contended,
+        Some(Seen::Known(_) | Seen::Absent) => Booking::Looked,
+        None => Booking::Granted(4),
+    };
+    let others = nodes.and_then(Seen::known).map_or(0, Vec::len);
+    Seen::Known(Spending {
+        used: u64::try_from(others).unwrap_or(0) + 3,
+        reserved: 1,
+        own: 3,
+        holders: Vec::new(),
+        others: 0,
+        booking,
+        budget: None,
+    })
 }
 
 fn template(object: &Value) -> Template {

@@ -54,6 +54,11 @@ pub(in crate::rules) fn floor(_: &Assessment<'_>, policies: &Policies) -> Vec<Ev
     printed
 }
 
+/// Returns the budgets of the namespace.
+pub(in crate::rules) fn budget(_: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
+    limits(policies, "budget.instances", &policies.budget.limits, ToString::to_string)
+}
+
 /// Returns the policies' settings for zero.
 pub(in crate::rules) fn zero(_: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
     limits(policies, "instances.zero", &policies.zero, |zero| format!("{zero:?}"))

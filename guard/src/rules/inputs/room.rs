@@ -10,6 +10,7 @@ use crate::assessment::Assessment;
 use crate::capacity::{Amounts, domains};
 use crate::evidence::Evidence;
 use crate::facts::{Claim, DisruptionBudget, Seen};
+use crate::ledger;
 use crate::object_ref::{Kind, ObjectRef};
 use crate::policy::Policies;
 use crate::rules::{capacity, storage};
@@ -198,4 +199,18 @@ pub(in crate::rules) fn backup(facts: &Assessment<'_>, _: &Policies) -> Vec<Evid
         Evidence::new(job.clone(), "status.lastSuccessfulTime", last),
         Evidence::new(job, "spec.suspend", backup.suspended),
     ]
+}
+
+/// Returns what counts against the budget, where a policy sets one.
+pub(in crate::rules) fn spending(facts: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
+    if policies.budget.limits.is_empty() {
+        return Vec::new();
+    }
+    let ledger = || ObjectRef::new(Kind::InstanceLedger, ledger::NAME);
+    match &facts.capacity.budget {
+        None => not_read(Kind::InstanceLedger),
+        Some(spending) => seen(spending, &ledger(), |spending| {
+            [("used", spending.used.to_string()), ("reserved", spending.reserved.to_string())]
+        }),
+    }
 }

@@ -57,6 +57,7 @@ fn replace(facts: &mut Facts, read: Read, other: &Facts) {
             facts.capacity.disruption_budgets = other.capacity.disruption_budgets.clone();
         }
         Read::Backup => facts.capacity.backup = other.capacity.backup.clone(),
+        Read::Budget => facts.capacity.budget = other.capacity.budget.clone(),
     }
 }
 

@@ -187,6 +187,7 @@ async fn installation_writes_the_definitions_first_and_ends_with_the_verdict() {
     let (screen, ended) = cluster.run("install --yes --set a=b", None).await;
     insta::assert_snapshot!(cluster.log().join("\n"), @"
     PATCH clusterscalepolicies.pgscale.dev
+    PATCH instanceledgers.pgscale.dev
     PATCH scaleoverrides.pgscale.dev
     PATCH scalepolicies.pgscale.dev
     helm upgrade --install pgscale charts/pgscale --namespace=pgscale-system --create-namespace --skip-crds --reset-values --set=a=b
@@ -251,7 +252,7 @@ async fn manifests_begin_with_their_namespace() {
     // Those of an upgrade have the definitions too, which the release does not hold.
     let (screen, _) = Cluster::there().run("upgrade --dry-run=client -o name", None).await;
     let names = screen.stdout();
-    assert_eq!(names.matches("customresourcedefinition/").count(), 3, "{names}");
+    assert_eq!(names.matches("customresourcedefinition/").count(), 4, "{names}");
 }
 
 #[tokio::test]
@@ -262,6 +263,7 @@ async fn upgrade_names_the_objects_that_change() {
     insta::assert_snapshot!(screen.stdout(), @"
     Write 0.1.0 again as the release pgscale in namespace pgscale-system:
     - definition clusterscalepolicies.pgscale.dev: new
+    - definition instanceledgers.pgscale.dev: new
     - definition scaleoverrides.pgscale.dev: new
     - definition scalepolicies.pgscale.dev: new
     - 1 object changed: Deployment ns/pgscale-webhook

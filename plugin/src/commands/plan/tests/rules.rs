@@ -71,6 +71,7 @@ async fn wide_shows_the_whole_impact_and_every_rule() {
          postgresql/acid-a: numberOfInstances: 5 -> 3
          scalepolicies: floor.min: set by none; floor.max: set by none
       n/a  scale-to-zero
+      n/a  namespace-budget
       n/a  return-from-zero
       PASS operator-limits
          postgresql/acid-a: numberOfInstances: 5 -> 3
