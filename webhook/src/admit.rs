@@ -8,6 +8,7 @@
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -33,12 +34,14 @@ pub(crate) use crate::admit::changes::announce;
 use crate::admit::deadlines::Deadlines;
 use crate::admit::decision::{Decision, Fallback, JudgedChange};
 use crate::admit::early::Early;
+pub(crate) use crate::admit::ledgers::{FENCE, Ledgers};
 pub(crate) use crate::admit::limits::Limits;
 use crate::admit::limits::{Busy, Lending, Place};
 use crate::admit::request::{
     CountWrite, Exemption, Question, asks_after_switchover, change_of_scale, exemption,
 };
 use crate::admit::review::{Received, Review, Undecodable};
+use crate::admit::spending::Budgeted;
 pub(crate) use crate::admit::watch::Watch;
 use crate::events::Events;
 use crate::metrics::{MALFORMED, Metrics, UNKNOWN};
@@ -55,6 +58,7 @@ mod early;
 #[cfg(fuzzing)]
 #[path = "../../fuzz/targets/review.rs"]
 mod fuzzed;
+mod ledgers;
 mod limits;
 mod object;
 mod record;
@@ -62,6 +66,7 @@ mod refusal;
 mod request;
 mod response;
 mod review;
+mod spending;
 #[cfg(test)]
 mod testing;
 mod text;
@@ -87,6 +92,8 @@ pub(crate) struct Admission {
     pub(crate) operators: KnownOperators,
     /// The admitted changes that are looked at again.
     pub(crate) watch: Watch,
+    /// The ledgers of namespaces with a budget.
+    pub(crate) ledgers: Ledgers,
     /// The installation's `growFailurePolicy`, for growth and new clusters that cannot be judged.
     pub(crate) growth: FailurePolicy,
 }
@@ -212,18 +219,20 @@ impl Admission {
         if let Question::Nothing(why) = question {
             return Decision::NothingToJudge(why);
         }
+        let budgeted = Budgeted::default();
         // Boxed: a review that waits for its place would be as large as one that is judged.
         let judged = match place {
-            Ok(place) => self.judge(question, moved, deadlines, place).boxed(),
+            Ok(place) => self.judge(question, moved, deadlines, place, &budgeted).boxed(),
             Err(Busy) => self.without_place(question, fallback, deadlines).boxed(),
         };
         let judged = AssertUnwindSafe(judged).catch_unwind();
+        let unjudged = |why: String| Decision::Unjudged { why, fallback: budgeted.or(fallback) };
         match tokio::time::timeout_at(deadlines.verdict, judged).await {
             Ok(Ok(decision)) => decision,
-            Ok(Err(panic)) => Decision::Unjudged { why: internal(panic.as_ref()), fallback },
+            Ok(Err(panic)) => unjudged(internal(panic.as_ref())),
             Err(_) => {
                 let why = "the cluster's objects and members could not be read in time. Try again";
-                Decision::Unjudged { why: why.to_owned(), fallback }
+                unjudged(why.to_owned())
             }
         }
     }
@@ -238,6 +247,7 @@ impl Admission {
         fallback: Fallback,
         deadlines: Deadlines,
     ) -> Decision {
+        let budgeted = Budgeted::default();
         let look = async {
             let _turn = self.limits.turn_without_place().await?;
             let change = match question {
@@ -245,14 +255,20 @@ impl Admission {
                 Question::Scale(write) => self.change_of_scale(&write, deadlines).await.ok()?,
                 Question::Nothing(_) | Question::PastTheOperator(_) => return None,
             };
-            Early::of(&self.reader(deadlines), deadlines).refusal(&change).await
+            let early = Early::of(&self.reader(deadlines), deadlines);
+            budgeted.note(&early.policies(&change).await);
+            early.refusal(&change).await
         };
         let refused = match fallback {
             Fallback::Pass => tokio::time::timeout_at(deadlines.reads, look).await.ok().flatten(),
-            Fallback::Refuse | Fallback::RefuseGrowth | Fallback::RefuseReturn => None,
+            Fallback::Refuse
+            | Fallback::RefuseGrowth
+            | Fallback::RefuseReturn
+            | Fallback::RefuseUnreserved => None,
         };
         let Some(refused) = refused else {
-            return Decision::Unjudged { why: Busy::WHY.to_owned(), fallback };
+            let why = Busy::WHY.to_owned();
+            return Decision::Unjudged { why, fallback: budgeted.or(fallback) };
         };
         self.metrics.refused_early();
         Decision::Judged(Box::new(refused))
@@ -290,6 +306,7 @@ impl Admission {
         moved: bool,
         deadlines: Deadlines,
         place: Place,
+        budgeted: &Budgeted,
     ) -> Decision {
         let change = match question {
             Question::Nothing(why) => return Decision::NothingToJudge(why),
@@ -305,7 +322,17 @@ impl Admission {
                     Some(why) => return Decision::NothingToJudge(why),
                     None => change,
                 },
-                Err(decision) => return decision,
+                Err(decision) => {
+                    let namespace = &write.namespace;
+                    let policies = self.reader(deadlines).written_policies(namespace).await;
+                    budgeted.note(&policies.matching(&BTreeMap::new()));
+                    return match decision {
+                        Decision::Unjudged { why, fallback } => {
+                            Decision::Unjudged { why, fallback: budgeted.or(fallback) }
+                        }
+                        Decision::NothingToJudge(_) | Decision::Judged(_) => decision,
+                    };
+                }
             },
         };
         // Held until the end, and lent to another review while this one waits for members.
@@ -318,21 +345,38 @@ impl Admission {
             self.metrics.refused_early();
             return Decision::Judged(Box::new(refused));
         }
-        let (facts, mut policies) = reader.facts_and_policies(change, AskWhom::AsNeeded).await;
+        let (mut facts, mut policies) = reader.facts_and_policies(change, AskWhom::AsNeeded).await;
+        budgeted.note(&policies);
         if self.growth == FailurePolicy::Fail {
             policies = policies.failing_growth_closed();
         }
-        let facts = if moved { after_switchover(&facts, &policies) } else { Cow::Borrowed(&facts) };
+        let mut leader = None;
+        if moved && let Cow::Owned(after) = after_switchover(&facts, &policies) {
+            leader = after.leader_name().map(str::to_owned);
+            facts = after;
+        }
+        let spends = spending::spends(&facts, &policies);
+        if spends {
+            facts.capacity.budget = Some(spending::that_fits(&facts));
+        }
         let mut verdict = evaluate(&facts, &policies);
         if !verdict.allows() {
             // Overrides are read only now, because nearly every change needs none.
             policies.overrides = self.reader(deadlines).overrides(&facts.change.new).await;
             verdict = evaluate(&facts, &policies);
         }
-        let leader = match &facts {
-            Cow::Owned(moved) => moved.leader_name().map(str::to_owned),
-            Cow::Borrowed(_) => None,
-        };
+        if spends {
+            // Asked last: what is refused anyway reserves nothing.
+            place.lend();
+            let refused = !verdict.allows();
+            let spending = self.spend(&facts, &policies, refused, deadlines).await;
+            facts.capacity.budget = Some(spending);
+            verdict = evaluate(&facts, &policies);
+            if !verdict.allows() && !refused {
+                policies.overrides = self.reader(deadlines).overrides(&facts.change.new).await;
+                verdict = evaluate(&facts, &policies);
+            }
+        }
         let judged = JudgedChange::new(&facts, &policies, verdict);
         drop(place);
         Decision::Judged(Box::new(JudgedChange { assumed_leader: leader, ..judged }))

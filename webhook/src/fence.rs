@@ -132,7 +132,7 @@ fn validations(namespace: &str) -> Vec<Validation> {
 }
 
 /// Returns the expression that two maps are the same, except for the keys in the list `but`.
-fn same_but(new: &str, old: &str, but: &str) -> String {
+pub(crate) fn same_but(new: &str, old: &str, but: &str) -> String {
     format!(
         "{new}.all(k, k in {but} || (k in {old} && {new}[k] == {old}[k])) \
          && {old}.all(k, k in {but} || k in {new})"

@@ -21,6 +21,7 @@ mod args;
 mod break_glass;
 mod caller;
 mod certs;
+mod cluster_fence;
 mod duration;
 mod events;
 mod fence;

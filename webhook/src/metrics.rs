@@ -17,8 +17,11 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+mod budgets;
 #[cfg(test)]
 mod published;
+
+use budgets::Budgets;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Request {
@@ -92,6 +95,7 @@ pub(crate) struct Metrics {
     unknown_paths: Counter,
     early: Counter,
     reads: Family<Result, Counter>,
+    budgets: Budgets,
 }
 
 impl Metrics {
@@ -243,6 +247,7 @@ impl Metrics {
             "Reads for reviews: by a request of their own, or by that of another review",
             reads.clone(),
         );
+        let budgets = Budgets::new(&mut registry);
         registry.register(
             "build",
             "The running version",
@@ -272,6 +277,7 @@ impl Metrics {
             unknown_paths,
             early,
             reads,
+            budgets,
         }
     }
 

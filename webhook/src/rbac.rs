@@ -3,8 +3,10 @@
 //! The webhook may read the objects that rules look at, and write Events. It may write its own
 //! registration, as far as the policy of [`fence`] lets it. A webhook that keeps its own
 //! authorities or its own secret path may also write one Secret, by name, and make that Secret
-//! again, as far as the policy of [`secret_fence`] lets it. It has no permission for other Secrets, for
-//! exec or proxy, or for a write of an object that it judges.
+//! again, as far as the policy of [`secret_fence`] lets it. For budgets it writes one object in each
+//! namespace that has one, and one label of a cluster, as far as the policy of [`cluster_fence`] lets
+//! it. It has no permission for other Secrets, for exec or proxy, or for any other write of an object
+//! that it judges.
 
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
@@ -20,7 +22,7 @@ use pgscale_guard::postgresql::{GROUP, PLURAL};
 use serde::Serialize;
 
 use crate::break_glass::{self, BREAK_GLASS};
-use crate::{fence, floor, registration, secret_fence};
+use crate::{cluster_fence, fence, floor, registration, secret_fence};
 
 mod people;
 
@@ -80,6 +82,8 @@ pub(crate) fn manifest(
         Object::Binding(Box::new(binding(REGISTRATION, REGISTRATION, itself(namespace)))),
         Object::Policy(Box::new(fence::policy(namespace, &user(namespace)))),
         Object::PolicyBinding(Box::new(fence::binding(namespace))),
+        Object::Policy(Box::new(cluster_fence::policy(&user(namespace)))),
+        Object::PolicyBinding(Box::new(cluster_fence::binding())),
     ];
     if let Some(secret) = certificate_secret {
         objects.extend(certificates(namespace, secret));
@@ -184,7 +188,11 @@ fn certificates(namespace: &str, secret: &str) -> [Object; 4] {
 /// Returns the permissions for exactly the requests of `pgscale_guard::read`, and for Events.
 fn permissions() -> Vec<PolicyRule> {
     vec![
-        rule(GROUP, &[PLURAL], &["get"]),
+        // The clusters of a namespace with a budget are counted. A patch moves the revision of one, as
+        // far as the policy of [`cluster_fence`] lets it.
+        rule(GROUP, &[PLURAL], &["get", "list", "patch"]),
+        // Growth is reserved there.
+        rule("pgscale.dev", &["instanceledgers"], &["get", "list", "create", "update"]),
         // The operators' settings, of which a watch announces changes.
         rule(GROUP, &["operatorconfigurations"], &["get", "list", "watch"]),
         rule(
@@ -295,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn webhook_reads_and_writes_nothing_but_events() {
+    fn webhook_writes_nothing_but_events_ledgers_and_a_label_of_clusters() {
         let objects = manifest("pgscale", None, &[]);
         let own = roles(&objects).find(|role| role.metadata.name.as_deref() == Some(ACCOUNT));
         for rule in own.unwrap().rules.as_ref().unwrap() {
@@ -304,8 +312,21 @@ mod tests {
             assert!(!resources.iter().any(|name| name == "secrets"));
             let writes =
                 rule.verbs.iter().any(|verb| !["get", "list", "watch"].contains(&verb.as_str()));
-            assert_eq!(writes, resources == &["events"], "{resources:?}: {:?}", rule.verbs);
+            let written = ["events", "instanceledgers", "postgresqls"];
+            let may = resources.iter().all(|name| written.contains(&name.as_str()));
+            assert_eq!(writes, may, "{resources:?}: {:?}", rule.verbs);
+            if resources == &["postgresqls"] {
+                assert_eq!(rule.verbs, ["get", "list", "patch"], "the policy is about updates");
+            }
         }
+    }
+
+    #[test]
+    fn patch_of_a_cluster_is_fenced_to_one_label() {
+        let policy = serde_json::to_value(cluster_fence::policy("webhook")).unwrap();
+        let expression = &policy["spec"]["validations"][0]["expression"];
+        assert!(expression.as_str().unwrap().contains("['pgscale.dev/fence']"), "{expression}");
+        assert_eq!(policy["spec"]["failurePolicy"], "Fail");
     }
 
     #[test]

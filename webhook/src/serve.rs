@@ -9,12 +9,12 @@ use anyhow::{Context as _, Result};
 use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use pgscale_guard::read::{Direct, KnownOperators, Shared};
+use pgscale_guard::read::{Direct, KnownOperators, MemberClient, Shared};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tower::limit::ConcurrencyLimitLayer;
 
-use crate::admit::{self, Admission, Watch};
+use crate::admit::{self, Admission, Ledgers, Watch};
 use crate::args::{LogFormat, Serve};
 use crate::caller::{self, Caller};
 use crate::certs::kept::Kept;
@@ -82,16 +82,21 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
     tokio::spawn(operators.clone().keep_searching(client.clone()));
     let judging = self::client(config, Some(REQUESTS))?;
     let shared = Shared::new(judging.clone(), metrics.reads());
+    let ask: Arc<dyn MemberClient> = Arc::new(Direct);
+    let ledgers =
+        Ledgers::new(client.clone(), Arc::clone(&ask), operators.clone(), Arc::clone(&metrics));
+    tokio::spawn(ledgers.clone().keep());
     tokio::spawn(admit::announce(client, shared.clone(), operators.clone()));
     let admission = Admission {
         client: judging,
         shared,
         limits: admit::Limits::new(Arc::clone(&metrics)),
         operators,
-        ask: Arc::new(Direct),
+        ask,
         events: events.clone(),
         metrics: Arc::clone(&metrics),
         watch: Watch::new(Arc::clone(&metrics)),
+        ledgers,
         growth: arguments.grow_failure_policy,
     };
     let watching = tokio::spawn(admission.watch.clone().run(admission.clone()));

@@ -181,7 +181,7 @@ fn webhook_may(case: &Case<'_>, access: &Access<'_>, namespace: Option<&str>) ->
 
 /// Requests that the webhook never makes, and that would make it worth taking over.
 const EXCESS: &[Access<'static>] = &[
-    Access { verb: "patch", group: "acid.zalan.do", resource: "postgresqls", name: None },
+    Access { verb: "update", group: "acid.zalan.do", resource: "postgresqls", name: None },
     Access { verb: "patch", group: "apps", resource: "statefulsets", name: None },
     Access { verb: "create", group: "pgscale.dev", resource: "scaleoverrides", name: None },
     Access { verb: "get", group: "", resource: "secrets", name: None },

@@ -216,8 +216,15 @@ const CLUSTER: &[Permission] = &[WORKLOAD, PODS, PATRONI, MEMBERS];
 const GROUND: &[Permission] = &[ACCOUNTS, OPERATOR, SETTINGS, NODES];
 /// Reads of the policies.
 const LAW: &[Permission] = &[POLICIES, PLATFORM, LABELS];
+const LEDGERS: Permission = Permission {
+    ways: &[access(&["get"], "pgscale.dev", "instanceledgers")],
+    need: Need::ToJudge(
+        "what counts against a budget is unknown, and growth is refused where a policy sets one",
+    ),
+};
+
 /// Reads of the surroundings, by which a change of the count is judged.
-const ROOM: &[Permission] = &[QUOTAS, LIMIT_RANGES, ALL_NODES, DRAINS, BACKUPS];
+const ROOM: &[Permission] = &[QUOTAS, LIMIT_RANGES, ALL_NODES, DRAINS, BACKUPS, LEDGERS];
 
 /// The permissions of a command, part by part, in the order of its help.
 pub(crate) type Parts = &'static [&'static [Permission]];

@@ -48,6 +48,7 @@ fn help_of_a_change_names_each_permission_and_the_loss_without_it() {
       - list nodes in the whole cluster (without: the nodes for members that are kept apart are unknown)
       - list poddisruptionbudgets.policy (without: the effect of one member on a drain of its node is unknown)
       - get cronjobs.batch (without: the age of the last backup is unknown where a policy limits it)
+      - get instanceledgers.pgscale.dev (without: what counts against a budget is unknown, and growth is refused where a policy sets one)
       - get and create pods/exec (without: details from PostgreSQL itself are not shown)
       - list pods.metrics.k8s.io (without: CPU and memory of members are not shown)
       - list events (without: obstacles of a new member are not read from Events)

@@ -45,6 +45,8 @@ pub(crate) enum Fallback {
     /// It is refused although it only adds: it starts a cluster from volumes, and which of them hold
     /// the newest rows is not known.
     RefuseReturn,
+    /// It is refused although it only adds: the namespace has a budget, and nothing was reserved.
+    RefuseUnreserved,
 }
 
 /// The outcome of a review for the write.
@@ -214,9 +216,10 @@ impl Decision {
             Self::Unjudged { fallback, .. } => {
                 let effect = match fallback {
                     Fallback::Pass => Effect::Warn,
-                    Fallback::Refuse | Fallback::RefuseGrowth | Fallback::RefuseReturn => {
-                        Effect::Deny
-                    }
+                    Fallback::Refuse
+                    | Fallback::RefuseGrowth
+                    | Fallback::RefuseReturn
+                    | Fallback::RefuseUnreserved => Effect::Deny,
                 };
                 vec![(CANNOT_BE_JUDGED, effect)]
             }

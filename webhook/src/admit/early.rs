@@ -9,10 +9,10 @@
 
 use std::time::Duration;
 
-use pgscale_guard::Change;
 use pgscale_guard::overrides::Overrides;
 use pgscale_guard::read::{Age, Reader};
 use pgscale_guard::rules::{refusable_unseen, refused_unseen};
+use pgscale_guard::{Change, Policies};
 
 use super::deadlines::Deadlines;
 use super::decision::JudgedChange;
@@ -38,6 +38,11 @@ impl Early {
             Reader { sharing, operators: reader.operators.aged(age), ..reader.clone() }
         };
         Self { certain: aged(Age::Unchanged(deadlines.arrived)), recent: aged(Age::Recent) }
+    }
+
+    /// Returns the policies that hold for a change.
+    pub(super) async fn policies(&self, change: &Change) -> Policies {
+        self.certain.policies(change).await
     }
 
     /// Returns the refusal of a change that no live fact can save. `None` where that is not certain in

@@ -279,7 +279,11 @@ pub(crate) fn change_of_scale(write: &CountWrite, text: &str) -> Result<Change, 
         let wanted = Some(Wanted { namespace, name, count: *to });
         Unjudgeable::Undecoded { advice: advice(&refusal, false, wanted), refusal }
     })?;
-    let old = stored.with_instances(*from);
+    let mut old = stored.with_instances(*from);
+    if stored.instances.unwrap_or(0) != *from {
+        // It was written since the API server asked, so that its revision is not the one asked about.
+        old.resource_version.clear();
+    }
     Ok(Change { dry_run: *dry_run, user: user.clone(), ..Change::of_count(old, *to) })
 }
 

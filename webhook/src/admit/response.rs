@@ -61,6 +61,10 @@ impl Decision {
                 "pgscale cannot judge this change: {why}. It starts the cluster from its volumes, \
                  and a count or a store that leaves out the newest one loses rows"
             )),
+            Self::Unjudged { why, fallback: Fallback::RefuseUnreserved } => printable(&format!(
+                "pgscale cannot judge this change: {why}. The namespace has a budget, and nothing \
+                 was reserved in it. Repeat the same change in some seconds"
+            )),
             Self::Judged(judged) => refusal(judged),
         }
     }

@@ -19,6 +19,7 @@ use super::testing::{create, object, scale, update};
 use super::*;
 
 mod after_switchover;
+mod budget;
 mod busy;
 mod decoding;
 mod early;
@@ -266,12 +267,19 @@ async fn panic_in_a_review_is_answered_by_a_refusal() {
     let events = Events::new(client.clone(), Arc::clone(&metrics));
     let growth = FailurePolicy::default();
     let watch = Watch::new(Arc::clone(&metrics));
+    let (operators, ask_whom) = (KnownOperators::default(), Arc::new(Panic));
     let admission = Admission {
         limits: Limits::new(Arc::clone(&metrics)),
-        operators: KnownOperators::default(),
+        ledgers: Ledgers::new(
+            client.clone(),
+            ask_whom.clone(),
+            operators.clone(),
+            Arc::clone(&metrics),
+        ),
+        operators,
         shared: Shared::new(client.clone(), metrics.reads()),
         client,
-        ask: Arc::new(Panic),
+        ask: ask_whom,
         events,
         metrics,
         watch,

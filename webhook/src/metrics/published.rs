@@ -30,6 +30,7 @@ fn families() -> BTreeMap<String, String> {
     metrics.found("above-max", "deny");
     metrics.would_deny("db", "above-max", "warn");
     metrics.connection_dropped("no place");
+    metrics.budget("db", 12, pgscale_guard::ledger::Totals::default(), None);
     let text = metrics.text();
     let lines = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let found = lines.filter_map(|line| line.split_once(' '));

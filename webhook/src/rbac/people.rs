@@ -49,7 +49,7 @@ pub(super) fn roles() -> Vec<ClusterRole> {
 fn reads() -> Vec<PolicyRule> {
     vec![
         rule(GROUP, &[PLURAL], &READ),
-        rule("pgscale.dev", &["scalepolicies", "scaleoverrides"], &READ),
+        rule("pgscale.dev", &["instanceledgers", "scalepolicies", "scaleoverrides"], &READ),
         rule("apps", &["statefulsets"], &READ),
         rule(
             "",

@@ -71,7 +71,7 @@ pub(super) const CASES: &[Case] = &[
         remove(&mut facts.role_bindings, "pgscale-webhook-certificates");
     }),
     case("webhook-permission-excess", "the webhook may write clusters", |facts| {
-        grant(facts, webhook(), "acid.zalan.do", &["postgresqls"], &["patch"]);
+        grant(facts, webhook(), "acid.zalan.do", &["postgresqls"], &["update"]);
     }),
     case("webhook-permission-excess", "the webhook may do everything", |facts| {
         grant(facts, webhook(), "*", &["*"], &["*"]);

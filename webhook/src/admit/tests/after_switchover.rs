@@ -180,7 +180,8 @@ async fn findings_are_byte_equal_to_those_of_the_guard() {
                 let change = Change { dry_run: moved, ..Change::of_count(cluster, to) };
                 let question = Question::Write(Box::new(change.clone()));
                 let place = admission.limits.place(deadlines.start).await.unwrap();
-                let decided = admission.judge(question, moved, deadlines, place).await;
+                let budgeted = Budgeted::default();
+                let decided = admission.judge(question, moved, deadlines, place, &budgeted).await;
                 let Decision::Judged(decided) = decided else { panic!("{to}: nothing is judged") };
                 let reader = admission.reader(deadlines);
                 let policies = reader.policies(&change).await;

@@ -74,16 +74,25 @@ impl FakeApiServer {
             let api_server = api_server.clone();
             async move { Ok::<_, Infallible>(api_server.answer(request).await) }
         });
-        let client = Client::new(service, "default");
+        self.admission_by(Client::new(service, "default"))
+    }
+
+    /// Returns the webhook with a way to an API server of its own.
+    pub(super) fn admission_by(&self, client: Client) -> Admission {
         let metrics = Arc::new(Metrics::new());
         let events = Events::new(client.clone(), Arc::clone(&metrics));
         let watch = Watch::new(Arc::clone(&metrics));
+        let operators = KnownOperators::default();
+        let ask: Arc<dyn MemberClient> = Arc::new(Silence);
+        let ledgers =
+            Ledgers::new(client.clone(), Arc::clone(&ask), operators.clone(), Arc::clone(&metrics));
         Admission {
+            ledgers,
             limits: Limits::new(Arc::clone(&metrics)),
-            operators: KnownOperators::default(),
+            operators,
             shared: Shared::new(client.clone(), metrics.reads()),
             client,
-            ask: Arc::new(Silence),
+            ask,
             events,
             metrics,
             watch,
