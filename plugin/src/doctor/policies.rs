@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use pgscale_guard::Seen;
 use pgscale_guard::change::Direction;
 use pgscale_guard::object_ref::Kind;
 use pgscale_guard::policy::{
-    ClusterScalePolicy, Mode, Policies, ScalePolicy, Undecodable, Written, decode,
+    ClusterScalePolicy, Mode, Policies, ScalePolicy, ScalePolicySpec, Undecodable, Written, decode,
 };
 use pgscale_guard::postgresql::Postgresql;
 use pgscale_guard::remedy::Command;
@@ -16,6 +17,8 @@ use pgscale_guard::selector::{matches, matches_all};
 use serde_json::Value;
 
 use super::facts::Facts;
+use super::registration::GROW;
+use super::shipped::NAME;
 use super::{Case, Finding, Object, fails, weakens};
 
 /// The policies of all namespaces, as far as they can be decoded.
@@ -113,7 +116,50 @@ pub(super) fn findings(case: &Case<'_>) -> Vec<Finding> {
     }
     found.extend(idle(case, &all));
     found.extend(impossible(case, &all));
+    found.extend(budgets(case, &all));
     found
+}
+
+/// Looks at budgets that hold only while a webhook answers.
+fn budgets(case: &Case<'_>, all: &All) -> Option<Finding> {
+    let registration = case.facts.registration.known()?;
+    let entries = registration.webhooks.iter().flatten();
+    let grows = entries.filter(|entry| entry.name == GROW);
+    let open = grows.filter(|entry| entry.failure_policy.as_deref() == Some("Ignore")).count() > 0;
+    if !open {
+        return None;
+    }
+    let enforced = |spec: &ScalePolicySpec| {
+        spec.budget.as_ref().is_some_and(|budget| budget.instances.is_some())
+            && spec.mode.unwrap_or_default() == Mode::Enforce
+    };
+    let name = |metadata: &ObjectMeta| metadata.name.clone().unwrap_or_default();
+    let own = all.own.iter().filter(|(_, policy)| enforced(&policy.spec));
+    let own = own.map(|(namespace, policy)| own_object(namespace, &name(&policy.metadata)));
+    let platform = all.platform.iter().filter(|policy| enforced(&policy.spec.policy));
+    let platform = platform.map(|policy| platform_object(&name(&policy.metadata)));
+    let with_budget: Vec<Object> = own.chain(platform).collect();
+    let first = with_budget.first()?;
+    let named: Vec<String> = with_budget.iter().map(ToString::to_string).collect();
+    Some(
+        weakens(
+            "budget-not-kept",
+            format!(
+                "growth passes while no webhook answers, also beyond the budget of {}",
+                several(&named)
+            ),
+        )
+        .because(
+            Object::global("validatingwebhookconfiguration", NAME),
+            &format!("webhooks[{GROW}].failurePolicy"),
+            "Ignore",
+        )
+        .because(first.clone(), "spec.budget", "set")
+        .cure_to(
+            "refuse growth then (growFailurePolicy: Fail in the values of the chart)",
+            Command::kubectl(["pgscale", "upgrade", "--set", "growFailurePolicy=Fail"]),
+        ),
+    )
 }
 
 fn undecodable(all: &All) -> Vec<Finding> {

@@ -20,7 +20,7 @@ mod address;
 mod scope;
 
 /// The entry whose failure policy is a choice of the platform.
-const GROW: &str = "grow.pgscale.dev";
+pub(super) const GROW: &str = "grow.pgscale.dev";
 /// The entry that only warns.
 const DIRECT: &str = "direct-scale.pgscale.dev";
 /// The argument of the webhook with that choice (`deployment.yaml` of the chart).

@@ -153,6 +153,12 @@ pub(super) const CASES: &[Case] = &[
         facts.clusters = Seen::Known(Vec::new());
         facts.operators.clear();
     }),
+    case("budget-not-kept", "a budget, and growFailurePolicy: Ignore", |facts| {
+        policy(facts, json!({"budget": {"instances": 12}}));
+    }),
+    case("budget-not-kept", "a budget of the platform", |facts| {
+        platform(facts, json!({"budget": {"instances": 12}}));
+    }),
     case(
         "autoscaler-on-statefulset",
         "a HorizontalPodAutoscaler on the StatefulSet of a cluster",
