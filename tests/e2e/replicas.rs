@@ -30,6 +30,7 @@ use crate::guarding;
 use crate::trial::{Case, TestCtx, case};
 use load::Load;
 
+mod budget;
 mod load;
 
 /// The name of the Service and of the registration.
@@ -56,7 +57,10 @@ const PATHS: [&str; 2] =
     ["first-path-of-the-replicas-0123456789", "another-path-of-the-replicas-0123456789"];
 
 pub(crate) fn cases() -> Vec<Case> {
-    vec![case("replicas::no_review_is_lost_while_replicas_come_and_go", come_and_go).within(LIMIT)]
+    vec![
+        case("replicas::no_review_is_lost_while_replicas_come_and_go", come_and_go).within(LIMIT),
+        case("budget::parallel_edits_never_pass_the_budget", budget::parallel_edits).within(LIMIT),
+    ]
 }
 
 async fn come_and_go(ctx: TestCtx) -> Result<()> {
@@ -151,6 +155,8 @@ struct Replicas {
     authority: Authority,
     /// The secret path under which they are called.
     path: &'static str,
+    /// `growFailurePolicy`.
+    growth: &'static str,
     next: u16,
 }
 
@@ -169,7 +175,15 @@ impl Replicas {
         services.create(&PostParams::default(), &service).await.context("no Service")?;
         let authority = Authority::new()?;
         let [path, _] = PATHS;
-        let replicas = Self { ctx: ctx.clone(), directory, authority, path, next: PORTS };
+        let replicas = Self {
+            ctx: ctx.clone(),
+            directory,
+            authority,
+            path,
+            // A refusal that is too late on a busy machine is one all the same.
+            growth: "Fail",
+            next: PORTS,
+        };
         replicas.accept(&[path])?;
         replicas.sign(&replicas.authority)?;
         Ok(replicas)
@@ -219,8 +233,7 @@ impl Replicas {
             ("--kubeconfig", bed.kubeconfig().into()),
             ("--reload-interval", "1s".into()),
             ("--drain-delay", DRAIN.into()),
-            // A refusal that is too late on a busy machine is one all the same.
-            ("--grow-failure-policy", "Fail".into()),
+            ("--grow-failure-policy", self.growth.into()),
             ("--log-format", "text".into()),
         ];
         command.arg("serve");

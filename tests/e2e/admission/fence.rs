@@ -2,6 +2,7 @@
 //! happens to the registration when its Namespace is deleted.
 
 use anyhow::{Context as _, Result, ensure};
+use pgscale_tests::pki::write as write_file;
 use pgscale_tests::wait::{Attempt, until};
 use pgscale_tests::webhook::{ACCOUNT, NAMESPACE, REGISTRATION};
 use serde_json::{Value, json};
@@ -17,6 +18,7 @@ pub(super) fn cases() -> Vec<Case> {
     vec![
         case("admission::the_webhook_writes_nothing_else_to_its_registration", fenced),
         case("admission::the_registration_goes_with_its_namespace", owned),
+        case("budget::the_webhook_writes_one_label_of_a_cluster", labelled),
     ]
 }
 
@@ -133,6 +135,51 @@ async fn fenced(ctx: TestCtx) -> Result<()> {
     ensure!(doubts.is_none(), "the API server doubts an expression: {checked:#}");
     let metrics = webhook.metrics().await?;
     ensure!(metrics.contains("\npgscale_registration_present 1\n"), "{metrics}");
+    Ok(())
+}
+
+/// Checks with a cluster that no operator owns. Its fence moves its revision, and that is all.
+async fn labelled(ctx: TestCtx) -> Result<()> {
+    guarded(&ctx).await?;
+    let cluster = json!({
+        "apiVersion": "acid.zalan.do/v1", "kind": "postgresql",
+        "metadata": {
+            "name": "acid-fenced", "annotations": {"acid.zalan.do/controller": "no-operator"},
+        },
+        "spec": {
+            "teamId": "acid", "numberOfInstances": 1,
+            "postgresql": {"version": "17"}, "volume": {"size": "1Gi"},
+        },
+    });
+    let file = write_file(ctx.bed.directory(), "fenced.json", &cluster.to_string())?;
+    ctx.run(&["create", "--filename", &file.to_string_lossy()]).await?.ok()?;
+    let account = format!("--as=system:serviceaccount:{NAMESPACE}:{ACCOUNT}");
+    let write = async |patch: &Value| {
+        let patch = patch.to_string();
+        let args = ["patch", "postgresql", "acid-fenced", "--type=merge", "--dry-run=server"];
+        ctx.run(&[&args[..], &["-p", &patch, &account]].concat()).await
+    };
+    let refused = [
+        ("a count", json!({"spec": {"numberOfInstances": 2}})),
+        ("a volume", json!({"spec": {"volume": {"size": "2Gi"}}})),
+        ("another label", json!({"metadata": {"labels": {"a": "b"}}})),
+        ("an annotation", json!({"metadata": {"annotations": {"a": "b"}}})),
+        ("no annotation", json!({"metadata": {"annotations": null}})),
+        ("a finalizer", json!({"metadata": {"finalizers": ["pgscale.dev/stay"]}})),
+    ];
+    until("the fence to be in force", SOON, async || {
+        let said = write(&refused[0].1).await?;
+        let done = said.code == Some(1);
+        Ok(if done { Attempt::Done(()) } else { Attempt::NotYet(format!("{said:?}")) })
+    })
+    .await?;
+    for (what, patch) in &refused {
+        let said = write(patch).await?;
+        let fenced = said.stderr.contains("pgscale's webhook may write the label");
+        ensure!(said.code == Some(1) && fenced, "{what}: {said:?}");
+    }
+    let label = json!({"metadata": {"labels": {"pgscale.dev/fence": "7"}}});
+    write(&label).await?.ok().context("the label")?;
     Ok(())
 }
 
