@@ -40,14 +40,14 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     session.interruption.means("interrupted; waiting changes nothing");
     let all = match places(session, &args.which).await? {
         Places::One(name) => {
-            let outcome = converged(session, &name, &args).await?;
+            let outcome = Box::pin(converged(session, &name, &args)).await?;
             show_notes(session, &outcome);
             return conclude(session, &outcome, args.shape.output, None);
         }
         Places::Several(all) => all,
     };
     let looks = all.iter().map(async |place| {
-        let outcome = converged(&place.session, &place.name, &args).await;
+        let outcome = Box::pin(converged(&place.session, &place.name, &args)).await;
         let outcome = outcome.unwrap_or_else(|failure| Outcome {
             namespace: place.session.namespace.clone(),
             name: place.name.clone(),

@@ -66,14 +66,11 @@ pub(crate) fn render(effective: &EffectivePolicy, wide: bool, width: Option<usiz
 /// Returns `Budget:  12 instances in all clusters, 8 used, 1 reserved, 3 free`.
 fn budget(spent: &Spent) -> String {
     let Spent { instances, used, reserved, free, settles, unreadable } = spent;
-    let sums = match (used, reserved, free) {
-        (Some(used), Some(reserved), Some(free)) => {
-            format!("{used} used, {reserved} reserved, {free} free")
-        }
-        _ => {
-            let why = unreadable.as_deref().unwrap_or("they are not there");
-            format!("{CARE}the sums could not be read{CARE:#}: {why}")
-        }
+    let sums = if let (Some(used), Some(reserved), Some(free)) = (used, reserved, free) {
+        format!("{used} used, {reserved} reserved, {free} free")
+    } else {
+        let why = unreadable.as_deref().unwrap_or("they are not there");
+        format!("{CARE}the sums could not be read{CARE:#}: {why}")
     };
     let settles = settles.map_or(String::new(), |until| format!(", no growth before {until:.0}"));
     format!("Budget:  {instances} instances in all clusters, {sums}{settles}")

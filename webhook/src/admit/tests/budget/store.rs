@@ -168,7 +168,9 @@ impl Store {
         if head.method == Method::GET {
             let state = self.state.lock().unwrap();
             return reply(&match (name, &state.ledger) {
-                (None, ledger) => Ok(list(ledger.iter().cloned().collect(), state.revision)),
+                (None, ledger) => {
+                    Ok(list(&ledger.iter().cloned().collect::<Vec<_>>(), state.revision))
+                }
                 (Some(_), Some(ledger)) => Ok(ledger.clone()),
                 (Some(_), None) => Err(404),
             });
@@ -185,8 +187,8 @@ impl Store {
         let mut state = self.state.lock().unwrap();
         let next = state.revision + 1;
         let Some(name) = name else {
-            let items = state.clusters.iter().map(|(name, it)| object_of(name, it)).collect();
-            return Ok(list(items, state.revision));
+            let items: Vec<_> = state.clusters.iter().map(|(name, it)| object_of(name, it)).collect();
+            return Ok(list(&items, state.revision));
         };
         let cluster = state.clusters.get_mut(name).ok_or(404_u16)?;
         if *method == Method::PATCH {
@@ -241,7 +243,7 @@ fn object_of(name: &str, cluster: &Cluster) -> Value {
     object
 }
 
-fn list(items: Vec<Value>, revision: u64) -> Value {
+fn list(items: &[Value], revision: u64) -> Value {
     let metadata = json!({"resourceVersion": revision.to_string()});
     json!({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items})
 }
