@@ -164,6 +164,8 @@ impl Admission {
         let held = place.as_mut().ok();
         let room = self.limits.room(held, length, namespace.as_deref(), deadlines.verdict).await;
         let Ok(room) = room else {
+            drop(place);
+            body.discard(deadlines.verdict).await;
             return malformed(StatusCode::SERVICE_UNAVAILABLE, Busy::WHY.to_owned());
         };
         let body = match body.whole(place.as_ref().ok(), deadlines.verdict).await {

@@ -162,8 +162,8 @@ fn validations(kind: Kind) -> Vec<Validation> {
                 "'outside-floor: ' + string(variables.after) + ' asked for as numberOfInstances, ' + {limit} + \
                  ' is {words} that the API server allows ({kind}/' + params.metadata.name + ': floor.{field}). \
                  No override lifts it. To ask for that: ' + (variables.created ? 'numberOfInstances: ' + {limit} + \
-                 ' in the manifest' : 'kubectl pgscale set ' + request.?name.orValue('NAME') + ' ' + {limit} + \
-                 ' -n ' + request.?namespace.orValue('NAMESPACE'))",
+                 ' in the manifest' : 'kubectl pgscale set ' + request.name + ' ' + {limit} + \
+                 ' -n ' + request.namespace)",
                 kind = kind.kind().to_lowercase(),
             )),
             reason: Some("Forbidden".to_owned()),

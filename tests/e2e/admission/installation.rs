@@ -174,7 +174,12 @@ async fn permissions(ctx: TestCtx) -> Result<()> {
         (&["create", "scaleoverrides.pgscale.dev"], false),
         (&["list", "pods"], true),
         (&["create", "events.events.k8s.io"], true),
-        (&["patch", "postgresqls.acid.zalan.do"], false),
+        // The fence of a budget is a label. A policy of the API server refuses everything else.
+        (&["patch", "postgresqls.acid.zalan.do"], true),
+        (&["delete", "postgresqls.acid.zalan.do"], false),
+        (&["update", "postgresqls.acid.zalan.do"], false),
+        (&["create", "instanceledgers.pgscale.dev"], true),
+        (&["delete", "instanceledgers.pgscale.dev"], false),
         (&["create", "pods", "--subresource=exec"], false),
         (&["get", "pods", "--subresource=proxy"], false),
         (&["get", "secrets"], false),

@@ -56,6 +56,21 @@ impl Arriving {
         beginning::namespace(&self.whole)
     }
 
+    /// Reads what is left, for `until` at most, and keeps nothing. A sender that is still sending does not
+    /// read an answer.
+    pub(super) async fn discard(mut self, until: Instant) {
+        self.whole = Vec::new();
+        let left = async {
+            while let Some(Ok(chunk)) = self.stream.next().await {
+                self.seen += chunk.len();
+                if self.seen > DISCARD_LIMIT {
+                    break;
+                }
+            }
+        };
+        _ = timeout_at(until.min(Instant::now() + BODY_TIME), left).await;
+    }
+
     /// Waits until it has arrived, or has failed to.
     async fn fill(&mut self) {
         while self.more().await {}
@@ -120,5 +135,32 @@ impl Arriving {
             return Err((StatusCode::PAYLOAD_TOO_LARGE, why));
         }
         Ok(self.whole)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::body::Bytes;
+    use futures::stream;
+
+    use super::*;
+
+    /// An answer to a sender that is still sending is lost: the API server reports a broken pipe.
+    #[tokio::test]
+    async fn body_of_a_busy_review_is_taken_from_its_sender_before_the_answer() {
+        let taken = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&taken);
+        let chunks = stream::iter((0..100).map(move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, std::io::Error>(Bytes::from(vec![b' '; 64 << 10]))
+        }));
+        let mut body = Arriving::of(Body::from_stream(chunks));
+        assert_eq!(body.namespace().await, None);
+        assert!(taken.load(Ordering::Relaxed) < 100);
+        body.discard(Instant::now() + BODY_TIME).await;
+        assert_eq!(taken.load(Ordering::Relaxed), 100);
     }
 }

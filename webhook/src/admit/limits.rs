@@ -13,8 +13,9 @@
 //!
 //! A review that waits because it is large gives its place to another one and needs none any more. At most
 //! [`ASIDE`] do so until they are answered, and one more is answered at once: busy. So a writer of large
-//! documents waits for other large ones, and small reviews wait for none. A namespace has half of all that
-//! large reviews share ([`shares`]), so the large reviews of one leave room for those of others.
+//! documents waits for other large ones, and small reviews wait for none. A namespace has no more
+//! than a part of what large reviews share ([`shares`]), so the large reviews of one leave room for those of
+//! others.
 //!
 //! A review that has waited so long that its verdict would come too late is answered without one:
 //! busy. Its body is read for that, because the direction of the change decides the answer. Growth

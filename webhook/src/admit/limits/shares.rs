@@ -1,7 +1,7 @@
 //! The part that each namespace has of what large reviews share.
 //!
 //! A review is large because of what is written, so the editors of one namespace decide how many there are.
-//! They have half of everything: another namespace gets its turn beside them.
+//! They have half of the values, and all places to wait but one: another namespace gets its turn beside them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -10,6 +10,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{ASIDE, Busy};
 use crate::admit::budget::VALUES;
+
+/// The most reviews of one namespace that wait for large ones. Eight edits of a large cluster at once are
+/// all judged: one is read, the others wait.
+pub(super) const OWN_ASIDE: usize = ASIDE - 1;
 
 /// The parts of the namespaces with large reviews in memory, by their names. Reviews without a namespace,
 /// or with one that is not known yet, have a part together.
@@ -32,7 +36,7 @@ impl Shares {
         }
         // There are never more than reviews in memory.
         known.retain(|_, share| share.strong_count() > 0);
-        let aside = Arc::new(Semaphore::new(ASIDE / 2));
+        let aside = Arc::new(Semaphore::new(OWN_ASIDE));
         // A review of the largest size that is judged fits in.
         let share = Arc::new(Share { aside, weight: Arc::new(Semaphore::new(VALUES)) });
         known.insert(name.to_owned(), Arc::downgrade(&share));

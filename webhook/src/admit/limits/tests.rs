@@ -1,5 +1,6 @@
 use tokio::time::{advance, sleep};
 
+use super::shares::OWN_ASIDE;
 use super::*;
 
 const WORK: Duration = Duration::from_millis(40);
@@ -212,7 +213,7 @@ async fn large_reviews_of_one_namespace_leave_room_for_those_of_others() {
         let latest = Instant::now() + TIME;
         let large = |namespace: &'static str| large(&limits, namespace, by_length, latest);
         let first = large("greedy").await.unwrap();
-        let mut waiting: Vec<_> = (0..ASIDE / 2).map(|_| Box::pin(large("greedy"))).collect();
+        let mut waiting: Vec<_> = (0..OWN_ASIDE).map(|_| Box::pin(large("greedy"))).collect();
         for one in &mut waiting {
             assert!(futures::poll!(one.as_mut()).is_pending());
         }

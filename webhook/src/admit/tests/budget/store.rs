@@ -187,7 +187,8 @@ impl Store {
         let mut state = self.state.lock().unwrap();
         let next = state.revision + 1;
         let Some(name) = name else {
-            let items: Vec<_> = state.clusters.iter().map(|(name, it)| object_of(name, it)).collect();
+            let items: Vec<_> =
+                state.clusters.iter().map(|(name, it)| object_of(name, it)).collect();
             return Ok(list(&items, state.revision));
         };
         let cluster = state.clusters.get_mut(name).ok_or(404_u16)?;
