@@ -69,8 +69,9 @@ pub(crate) async fn read(session: &Session, namespace: Option<&str>) -> Look<Usa
 
 fn why(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error
-        && status.is_not_found()
+        && status.code == 404
     {
+        // Without the group the API server answers in plain text, and no reason is in it.
         return "metrics.k8s.io is not served here (metrics-server does that)".to_owned();
     }
     short(error, RESOURCE)
@@ -113,6 +114,17 @@ mod tests {
             "containers": containers});
         let object: DynamicObject = serde_json::from_value(object).unwrap();
         of_pod(&object).map(|(_, usage)| usage)
+    }
+
+    #[test]
+    fn plain_404_of_an_api_server_without_the_group_says_who_serves_it() {
+        let plain = kube::core::Status {
+            code: 404,
+            message: "404 page not found".to_owned(),
+            ..kube::core::Status::default()
+        };
+        let said = why(&kube::Error::Api(Box::new(plain)));
+        assert_eq!(said, "metrics.k8s.io is not served here (metrics-server does that)");
     }
 
     #[test]
