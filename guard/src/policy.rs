@@ -14,14 +14,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::change::Direction;
 use crate::object_ref::{Kind, ObjectRef};
 use crate::overrides::Overrides;
 use crate::postgresql::Postgresql;
-use crate::quantity::Amount;
 use crate::rule_id::RuleId;
 use crate::seen::Seen;
 use crate::selector::{matches, matches_all};
@@ -30,6 +28,7 @@ use crate::severity::Severity;
 mod budget;
 mod calendar;
 mod crowd;
+mod own;
 mod spec;
 mod undecodable;
 mod written;
@@ -46,6 +45,7 @@ pub use undecodable::{Undecodable, decode};
 pub use written::Written;
 
 use crowd::{HELD, Held};
+use own::{Own, age, bytes};
 
 /// The rules that a policy of a namespace never lowers unless the platform lists them as
 /// loosenable. They protect the leader and the last copies.
@@ -473,52 +473,9 @@ impl Policies {
     }
 }
 
-/// The policy whose limits are being added. Its own limits take the weights of its own `rules` from
-/// the start. No other policy's limit is touched by them.
-struct Own<'a> {
-    source: &'a ObjectRef,
-    mode: Mode,
-    weights: &'a BTreeMap<String, Weight>,
-}
-
-impl Own<'_> {
-    fn opinion<T>(&self, value: Option<T>) -> Option<Limit<T>> {
-        Some(Limit { value: value?, source: self.source.clone(), mode: self.mode })
-    }
-
-    /// Returns a limit that neither the mode nor the rules of the policy weaken.
-    fn held<T>(&self, value: Option<T>) -> Option<Limit<T>> {
-        Some(Limit { mode: Mode::Enforce, ..self.opinion(value)? })
-    }
-
-    /// Returns a limit by which `rule` judges.
-    fn limit<T>(&self, rule: RuleId, value: Option<T>) -> Option<Limit<T>> {
-        let mode = match self.weights.get(rule.as_str()) {
-            Some(Weight::Ignore) => return None,
-            Some(Weight::Warn) => self.mode.min(Mode::Warn),
-            Some(Weight::Deny) | None => self.mode,
-        };
-        Some(Limit { mode, ..self.opinion(value)? })
-    }
-}
-
 /// Returns the policy of this kind and name.
 pub fn named(kind: Kind, name: Option<&str>) -> ObjectRef {
     ObjectRef::new(kind, name.unwrap_or_default())
-}
-
-fn bytes(text: &str) -> Result<u64, String> {
-    Amount::of(&Quantity(text.to_owned()))
-        .filter(|amount| *amount >= Amount::default())
-        .map(Amount::units)
-        .ok_or_else(|| format!("survivors.maxLag: {text:?} is no number of bytes such as 16Mi"))
-}
-
-fn age(text: &str) -> Result<SignedDuration, String> {
-    text.parse()
-        .ok()
-        .filter(|age| *age > SignedDuration::ZERO)
-        .ok_or_else(|| format!("backup.maxAge: {text:?} is no duration such as 26h"))
 }
 
 #[cfg(test)]
