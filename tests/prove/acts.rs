@@ -13,12 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use pgscale_tests::cluster::Cluster;
+use pgscale_tests::cluster::{Cluster, quick};
 use pgscale_tests::operator::Settings;
 use pgscale_tests::pki::write;
 use pgscale_tests::progress::say;
 use pgscale_tests::trial::{Case, TestCtx, case};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::acts::screen::{Screen, Seen};
 use crate::document::{Act, Proof};
@@ -79,8 +79,7 @@ struct Staged {
 impl Staged {
     /// Creates the cluster, with a Patroni that reacts fast.
     async fn of(ctx: TestCtx, instances: u32) -> Result<Self> {
-        let quick = json!({"patroni": {"ttl": 25, "loop_wait": 5}});
-        let cluster = Cluster::create(&ctx.bed, &ctx.namespace, NAME, instances, quick).await?;
+        let cluster = Cluster::create(&ctx.bed, &ctx.namespace, NAME, instances, quick()).await?;
         cluster.reported().await?;
         Ok(Self { ctx, cluster })
     }
