@@ -125,9 +125,12 @@ fn socks(
     let wanted = if login.is_some() { 2 } else { 0 };
     let mut said = String::new();
     let accepted = offered.contains(&wanted);
+    if !accepted {
+        // Kept before the answer goes out: the client may be gone with it, and the next one run.
+        log.lock().unwrap().push(format!("{name} without login"));
+    }
     stream.write_all(&[5, if accepted { wanted } else { 0xff }]).ok()?;
     if !accepted {
-        log.lock().unwrap().push(format!("{name} without login"));
         return None;
     }
     let mut read = |count: usize| {
