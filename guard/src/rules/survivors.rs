@@ -1,5 +1,7 @@
 //! The kept members: their number and their health.
 
+use std::collections::BTreeSet;
+
 use crate::assessment::Assessment;
 use crate::evidence::Evidence;
 use crate::facts::{Health, Member};
@@ -82,9 +84,11 @@ fn too_few_healthy_survivors(facts: &Assessment<'_>, policies: &Policies) -> Out
         })
         .collect();
     if fit + unknown.len() >= needed {
+        // A leader that says nothing is the one cause of all of them.
+        let causes: BTreeSet<_> = unknown.into_iter().collect();
         return Outcome::Unknown(format!(
             "{fit} of the members that would be kept can be counted on, {needed} are needed ({})",
-            unknown.join("; ")
+            causes.into_iter().collect::<Vec<_>>().join("; ")
         ));
     }
     let absent = match absent {
@@ -421,6 +425,10 @@ mod tests {
           Try: not 2, but 3:
               kubectl pgscale down acid-a --to 3 -n db
         ");
+        let silent_leader =
+            healthy(5, 2).with_leader(4).with_answer(4, |answer| answer.location = None);
+        let said = text(id, &silent_leader);
+        assert_eq!(said.matches("did not report its WAL position").count(), 1, "{said}");
     }
 
     pub(super) fn survivor_unhealthy() {
