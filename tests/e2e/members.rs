@@ -44,7 +44,7 @@ async fn every_fault(ctx: TestCtx) -> Result<()> {
 
     faulty.stage(Fault::FrozenPatroni).await?;
     ensure!(rest::member(faulty.address()?).await.is_err(), "a frozen Patroni answered");
-    faulty.sees(1, true).await.context("PostgreSQL goes on without Patroni")?;
+    faulty.sees(1).await.context("PostgreSQL goes on without Patroni")?;
     faulty.unstage(Fault::FrozenPatroni).await?;
     faulty.answer().await?;
 
@@ -61,7 +61,7 @@ async fn every_fault(ctx: TestCtx) -> Result<()> {
 
     for (row, fault) in [(2, Fault::StalledReceiver), (3, Fault::PausedReplay)] {
         faulty.stage(fault).await?;
-        faulty.sees(row, false).await.with_context(|| format!("{fault:?}"))?;
+        let row = faulty.keeps_back(row).await.with_context(|| format!("{fault:?}"))?;
         ensure!(
             faulty.answer().await?.state == "running",
             "{fault:?} shows in the state of the member"
@@ -124,17 +124,35 @@ impl FaultyMember<'_> {
         .await
     }
 
-    /// Writes a row on the leader and checks whether the member gets it.
-    async fn sees(&self, row: u32, wanted: bool) -> Result<()> {
+    /// Writes a row on the leader, and waits until the member has it.
+    async fn sees(&self, row: u32) -> Result<()> {
+        self.writes(row).await?;
+        self.has(2, row).await
+    }
+
+    /// Writes rows on the leader until the member does not get one, and returns that.
+    ///
+    /// A PostgreSQL that restarts loses the fault until the kubelet has looked again.
+    async fn keeps_back(&self, row: u32) -> Result<u32> {
+        let mut next = row;
+        until("a row to be kept back", TIMEOUT, async || {
+            let row = next;
+            next += 100;
+            self.writes(row).await?;
+            let count = format!("SELECT count(*) FROM seen WHERE row = {row}");
+            Ok(match self.cluster.sql(2, &count).await?.as_str() {
+                "0" => Attempt::Done(row),
+                _ => Attempt::NotYet(format!("row {row} arrived")),
+            })
+        })
+        .await
+    }
+
+    /// Writes a row on the leader, and waits until a healthy replica has it: by then the member
+    /// would have it too.
+    async fn writes(&self, row: u32) -> Result<()> {
         self.cluster.sql(0, &format!("INSERT INTO seen VALUES ({row})")).await?;
-        // Once a healthy replica has the row, this one would have it too.
-        self.has(1, row).await?;
-        if wanted {
-            return self.has(2, row).await;
-        }
-        let count = format!("SELECT count(*) FROM seen WHERE row = {row}");
-        ensure!(self.cluster.sql(2, &count).await? == "0", "row {row} arrived");
-        Ok(())
+        self.has(1, row).await
     }
 
     async fn catches_up(&self, row: u32) -> Result<()> {

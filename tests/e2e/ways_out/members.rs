@@ -171,6 +171,8 @@ async fn frozen(broken: &BrokenCluster) -> Result<()> {
     broken.cluster.patch(4).await?.ok()?;
     broken.settled(4).await?;
     broken.cluster.move_leader_to(3).await?;
+    // A frozen Patroni could no longer report that the member follows the new leader.
+    broken.cluster.reported().await?;
     broken.cluster.stage(0, Fault::FrozenPatroni).await?;
     let printed = broken.refused("a frozen -0", 2, "leader-condemned").await?;
     let how = ["--yes", "--timeout", "4m"];
