@@ -18,6 +18,7 @@ use crate::bed::{Bed, Said};
 use crate::followed::Followed;
 use crate::patroni::overlay;
 use crate::stage::Fault;
+use crate::wait::{Attempt, until};
 
 pub use self::member::Member;
 
@@ -83,11 +84,20 @@ impl Cluster {
     pub async fn submit(&self, instances: u32, spec: Value) -> Result<()> {
         let object: DynamicObject = serde_json::from_value(self.manifest(instances, spec).await?)
             .context("failed to build a postgresql object")?;
-        self.objects()
-            .create(&PostParams::default(), &object)
-            .await
-            .with_context(|| format!("failed to create {}", self.name))?;
-        Ok(())
+        let objects = self.objects();
+        until(&format!("{} to be created", self.name), TIMEOUT, async || {
+            match objects.create(&PostParams::default(), &object).await {
+                Ok(_) => Ok(Attempt::Done(())),
+                // For half a minute after its start an API server may not know the kind by which
+                // the floor is set, and refuses (kubernetes/kubernetes#124237).
+                Err(kube::Error::Api(status)) if status.message.contains("paramKind") => {
+                    Ok(Attempt::NotYet(status.message.clone()))
+                }
+                Err(error) => Err(error).context("the API server refuses it"),
+            }
+        })
+        .await
+        .with_context(|| format!("failed to create {}", self.name))
     }
 
     /// Returns the object as it is created, with `instances` members and `spec` over the usual one.
