@@ -21,6 +21,8 @@ use crate::wait::{Attempt, until};
 pub const ADDRESS: &str = "10.244.255.1";
 /// The API server's port.
 pub const PORT: u16 = 6443;
+/// The port of a second API server.
+pub const SECOND_PORT: u16 = 6444;
 /// The addresses of Services. Nothing answers there, because there is no kube-proxy.
 pub const SERVICE_NETWORK: &str = "10.96.0.0/16";
 
@@ -139,6 +141,24 @@ impl ControlPlane {
         Ok(())
     }
 
+    /// Starts a second API server on the same data, and waits until it is ready. Returns it, and the
+    /// administrator's kubeconfig for it.
+    ///
+    /// # Errors
+    /// Fails like [`ControlPlane::start`].
+    pub async fn second_api_server(&mut self) -> Result<(Process, PathBuf)> {
+        let mut command = api_server(&self.tools, &self.directory, SECOND_PORT);
+        // The first one alone is the endpoint of the `kubernetes` Service.
+        command.arg("--endpoint-reconciler-type=none");
+        let mut process = Process::spawn("kube-apiserver-2", command, &self.logs)?;
+        let url = format!("https://{ADDRESS}:{SECOND_PORT}");
+        let text = self.authority.kubeconfig(&url, "admin", &[ADMINISTRATORS])?;
+        let kubeconfig = write(&self.directory, "admin-2.kubeconfig", &text)?;
+        let client = client(&kubeconfig).await?;
+        ready(&client, &mut [&mut self.etcd, &mut process]).await?;
+        Ok((process, kubeconfig))
+    }
+
     /// Fails when one of the programs has ended.
     ///
     /// # Errors
@@ -247,10 +267,18 @@ fn start_etcd(tools: &Tools, directory: &Path, logs: &Path) -> Result<Process> {
 }
 
 fn start_api_server(tools: &Tools, directory: &Path, logs: &Path) -> Result<Process> {
+    let mut server = api_server(tools, directory, PORT);
+    server
+        .args(["--audit-policy-file=audit-policy.json"])
+        .arg(format!("--audit-log-path={}", logs.join("audit.log").display()));
+    Process::spawn("kube-apiserver", server, logs)
+}
+
+fn api_server(tools: &Tools, directory: &Path, port: u16) -> Command {
     let mut server = Command::new(&tools.kube_apiserver);
     server
         .current_dir(directory)
-        .args([format!("--etcd-servers={ETCD}"), format!("--secure-port={PORT}")])
+        .args([format!("--etcd-servers={ETCD}"), format!("--secure-port={port}")])
         // Endpoints refuse loopback addresses: without an address of its own the `kubernetes`
         // Service would have none.
         .args([format!("--advertise-address={ADDRESS}"), "--bind-address=0.0.0.0".to_owned()])
@@ -268,10 +296,8 @@ fn start_api_server(tools: &Tools, directory: &Path, logs: &Path) -> Result<Proc
         // kube-proxy.
         .args(["--enable-aggregator-routing=true", "--allow-privileged=true"])
         .args(["--enable-priority-and-fairness=false"])
-        .args(["--admission-control-config-file=admission.json"])
-        .args(["--audit-policy-file=audit-policy.json"])
-        .arg(format!("--audit-log-path={}", logs.join("audit.log").display()));
-    Process::spawn("kube-apiserver", server, logs)
+        .args(["--admission-control-config-file=admission.json"]);
+    server
 }
 
 fn start_controller_manager(

@@ -24,6 +24,7 @@ pub mod progress;
 pub mod proof;
 pub mod python;
 pub mod relay;
+pub mod replicas;
 pub mod sandbox;
 pub mod slots;
 pub mod stage;

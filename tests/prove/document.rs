@@ -1,15 +1,17 @@
 //! The outcomes of a run, and their place in `docs/proof.md`.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use anyhow::{Result, ensure};
 use pgscale_tests::progress::brief;
 use pgscale_tests::proof::Outcome;
 use pgscale_tests::proof::random_walk::Walked;
 use pgscale_tests::{python, tools};
 
+use crate::budget::edits::Answer;
 use crate::searched::Searched;
 
 /// The lines around the generated part of the document.
@@ -46,6 +48,90 @@ pub(crate) struct Act {
     pub(crate) end: String,
 }
 
+/// What came of many edits under a budget, by one kind of webhook.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Budgeted {
+    /// The webhook, in words.
+    pub(crate) who: &'static str,
+    /// The instances that all clusters may have.
+    pub(crate) budget: i64,
+    /// The greatest sum that was ever stored.
+    pub(crate) most: i64,
+    /// The edits that ask for more.
+    pub(crate) edits: usize,
+    /// Those that were stored.
+    pub(crate) admitted: usize,
+    /// Those that the budget refused.
+    pub(crate) refused: usize,
+    /// Those that were to be repeated.
+    pub(crate) repeat: usize,
+    /// Those whose webhook was killed meanwhile.
+    pub(crate) lost: usize,
+    /// Those that came after another writer of the same cluster.
+    pub(crate) raced: usize,
+    /// The time of each answer.
+    pub(crate) took: Vec<Duration>,
+}
+
+impl Budgeted {
+    /// Counts one more answer.
+    pub(crate) fn count(&mut self, answer: &Answer, took: Duration) {
+        self.edits += 1;
+        self.took.push(took);
+        match answer {
+            Answer::Admitted => self.admitted += 1,
+            Answer::Refused => self.refused += 1,
+            Answer::Repeat => self.repeat += 1,
+            Answer::Lost => self.lost += 1,
+            Answer::Raced => self.raced += 1,
+            Answer::Other(_) => {}
+        }
+    }
+
+    /// Fails when more than the budget was ever stored.
+    pub(crate) fn kept(&self) -> Result<()> {
+        let Self { who, budget, most, .. } = self;
+        ensure!(most <= budget, "{who}: {most} instances were stored under a budget of {budget}");
+        Ok(())
+    }
+
+    /// Returns the time within which this part of the answers came, in milliseconds.
+    fn within(&self, part: f64) -> f64 {
+        let mut took: Vec<_> = self.took.iter().map(|took| took.as_secs_f64() * 1000.0).collect();
+        took.sort_by(f64::total_cmp);
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "an index into some thousand answers"
+        )]
+        let index = ((took.len() as f64 * part).ceil() as usize).saturating_sub(1);
+        took.get(index).copied().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Budgeted {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let over = (self.most - self.budget).max(0);
+        let over = if over > 0 { format!("**{over}**") } else { "0".to_owned() };
+        write!(
+            out,
+            "| {} | {} | {} | {over} | {} | {} | {} | {} | {} | {} | {:.0} | {:.0} |",
+            self.who,
+            self.budget,
+            self.most,
+            self.edits,
+            self.admitted,
+            self.refused,
+            self.repeat,
+            self.lost,
+            self.raced,
+            self.within(0.5),
+            self.within(0.99),
+        )
+    }
+}
+
 /// The outcomes of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Proof(Mutex<Outcomes>);
@@ -56,6 +142,7 @@ struct Outcomes {
     lost: Vec<Row>,
     acted: Vec<Act>,
     walked: Vec<(&'static str, Walked)>,
+    budgeted: Vec<Budgeted>,
     searched: Option<Searched>,
 }
 
@@ -80,6 +167,11 @@ impl Proof {
         self.outcomes().walked.push((words, walked));
     }
 
+    /// Adds a row of the table of budgets.
+    pub(crate) fn budgeted(&self, budgeted: Budgeted) {
+        self.outcomes().budgeted.push(budgeted);
+    }
+
     /// Adds the search of the model.
     pub(crate) fn searched(&self, searched: Searched) {
         self.outcomes().searched = Some(searched);
@@ -93,6 +185,7 @@ impl Proof {
         table(&mut text, "Losses by a plain edit, a tenant or a slip", &outcomes.lost);
         acts(&mut text, &outcomes.acted);
         walks(&mut text, &outcomes.walked);
+        budgets(&mut text, &outcomes.budgeted);
         if let Some(searched) = &outcomes.searched {
             model(&mut text, searched);
         }
@@ -167,6 +260,21 @@ fn walks(text: &mut String, walks: &[(&'static str, Walked)]) {
             record.acknowledged,
             record.longest_gap.as_secs_f64()
         );
+    }
+}
+
+fn budgets(text: &mut String, budgets: &[Budgeted]) {
+    if budgets.is_empty() {
+        return;
+    }
+    text.push_str(
+        "\n### The budget of a namespace\n\n\
+         Three webhooks answer. A sum of a cache or of a list is what a policy engine compares with.\n\n\
+         | who keeps it | budget | most ever stored | passed by | edits for more | stored | refused | to be repeated | webhook killed meanwhile | raced | p50, ms | p99, ms |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    for row in budgets {
+        _ = writeln!(text, "{row}");
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod acts;
 mod alone;
+mod budget;
 mod document;
 mod floor;
 mod losses;
@@ -155,6 +156,7 @@ fn selected(args: &Args, proof: &Arc<Proof>) -> Vec<Case> {
     parts.extend(acts::parts(proof));
     parts.extend(walks(args, proof));
     parts.extend(floor::parts(args.seed));
+    parts.extend(budget::parts(proof, args.seed));
     // What a person reads is looked at, and is no part of the page.
     if args.only.is_some() || args.list {
         parts.extend(screens::parts());

@@ -10,11 +10,11 @@ use pgscale_guard::policy::ScalePolicy;
 use pgscale_tests::cluster::resource;
 use pgscale_tests::pki::write;
 use pgscale_tests::progress::say;
+use pgscale_tests::replicas::{Replicas, SEEN, SOON};
 use pgscale_tests::wait::{Attempt, until};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Replicas, SOON};
 use crate::guarding;
 use crate::trial::TestCtx;
 
@@ -85,7 +85,7 @@ async fn raise(clusters: &Api<DynamicObject>, number: usize) -> Result<bool> {
 }
 
 pub(super) async fn parallel_edits(ctx: TestCtx) -> Result<()> {
-    // It installs the definitions, and is the third replica that judges each edit.
+    // It installs the definitions of policies.
     guarding::webhook(&ctx).await?;
     let mut replicas = Replicas::new(&ctx).await?;
     // Even so, growth under a budget never passes unreserved.
@@ -93,7 +93,7 @@ pub(super) async fn parallel_edits(ctx: TestCtx) -> Result<()> {
     let (first, second) = (replicas.start().await?, replicas.start().await?);
     stage(&ctx).await?;
     replicas.register(&[&replicas.authority]).await?;
-    tokio::time::sleep(super::SEEN).await;
+    tokio::time::sleep(SEEN).await;
 
     let clusters: Api<DynamicObject> =
         Api::namespaced_with(ctx.bed.client(), &ctx.namespace, &resource());

@@ -8,13 +8,13 @@ use anyhow::{Context as _, Result, bail};
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use pgscale_tests::cluster::resource;
 use pgscale_tests::pki::write;
+use pgscale_tests::replicas::SOON;
 use pgscale_tests::wait::{Attempt, until};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::SOON;
 use crate::trial::TestCtx;
 
 const CLUSTER: &str = "acid-idle";

@@ -299,10 +299,11 @@ impl Walk {
 
 /// Pseudo-random numbers, the same for the same seed (Steele, Lea, Flood: `SplitMix64`).
 #[derive(Debug)]
-pub(crate) struct Chance(pub(crate) u64);
+pub struct Chance(pub u64);
 
 impl Chance {
-    fn next(&mut self) -> u64 {
+    /// Returns the next number.
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -311,8 +312,8 @@ impl Chance {
     }
 
     /// Returns one of `all`.
-    pub(crate) fn pick<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
-        let index = self.next().checked_rem(u64::try_from(all.len()).ok()?)?;
+    pub fn pick<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
+        let index = self.number().checked_rem(u64::try_from(all.len()).ok()?)?;
         all.get(usize::try_from(index).ok()?)
     }
 }

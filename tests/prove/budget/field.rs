@@ -1,0 +1,177 @@
+//! Clusters that no operator owns, in a namespace with a budget whose ledger has settled.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use futures::future::join_all;
+use kube::Client;
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
+use pgscale_guard::ledger::{InstanceLedger, InstanceLedgerSpec, NAME as LEDGER};
+use pgscale_guard::policy::{ClusterScalePolicy, ScalePolicy};
+use pgscale_tests::cluster::resource;
+use pgscale_tests::pki::write;
+use pgscale_tests::trial::TestCtx;
+use pgscale_tests::wait::{Attempt, until};
+use serde_json::{Value, json};
+
+use super::edits::{self, Answer};
+
+/// What the budget has beyond one instance for each cluster.
+const ROOM: i64 = 20;
+/// The limit within which every reservation is decided on a busy machine. Fifteen seconds are
+/// promised after the last edit, and the look itself takes some.
+pub(crate) const DECIDED: Duration = Duration::from_secs(30);
+
+/// The clusters of one namespace.
+pub(crate) struct Field {
+    client: Client,
+    namespace: String,
+    /// The number of clusters.
+    pub(crate) clusters: usize,
+    /// The instances that all of them may have.
+    pub(crate) budget: i64,
+}
+
+/// Returns the name of a cluster.
+pub(crate) fn name(number: usize) -> String {
+    format!("acid-b{number:03}")
+}
+
+/// Returns a new cluster of one instance.
+pub(crate) fn cluster(number: usize) -> Value {
+    json!({
+        "apiVersion": "acid.zalan.do/v1", "kind": "postgresql",
+        "metadata": {
+            "name": name(number), "annotations": {"acid.zalan.do/controller": "no-operator"},
+        },
+        "spec": {
+            "teamId": "acid", "numberOfInstances": 1,
+            "postgresql": {"version": "17"}, "volume": {"size": "1Gi"},
+        },
+    })
+}
+
+impl Field {
+    /// Creates the clusters and the policies of their namespace.
+    pub(crate) async fn stage(ctx: &TestCtx, clusters: usize) -> Result<Self> {
+        Self::stage_with_room(ctx, clusters, ROOM).await
+    }
+
+    /// The same with `room` in the budget beyond one instance for each cluster.
+    pub(crate) async fn stage_with_room(ctx: &TestCtx, clusters: usize, room: i64) -> Result<Self> {
+        let items: Vec<Value> = (0..clusters).map(cluster).collect();
+        let objects = json!({"apiVersion": "v1", "kind": "List", "items": items});
+        let file = write(ctx.bed.directory(), "budget-field.json", &objects.to_string())?;
+        let file = file.to_string_lossy();
+        let create = ["create", "--namespace", &ctx.namespace, "--filename", &file];
+        ctx.bed.kubectl(&create).await?.ok()?;
+        let budget = i64::try_from(clusters)? + room;
+        let namespace = ctx.namespace.clone();
+        let field = Self { client: ctx.bed.client(), namespace, clusters, budget };
+        field.loosen().await?;
+        field.set_budget().await?;
+        Ok(field)
+    }
+
+    /// Lets counts become less, though nothing runs that could be judged.
+    async fn loosen(&self) -> Result<()> {
+        let policies: Api<ClusterScalePolicy> = Api::all(self.client.clone());
+        let policy = json!({
+            "apiVersion": "pgscale.dev/v1alpha1", "kind": "ClusterScalePolicy",
+            "metadata": {"name": self.namespace},
+            "spec": {
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.namespace}},
+                "builtIn": {"mode": "Audit"},
+            },
+        });
+        let apply = PatchParams::apply("bed").force();
+        policies
+            .patch(&self.namespace, &apply, &Patch::Apply(policy))
+            .await
+            .context("no policy")?;
+        Ok(())
+    }
+
+    async fn set_budget(&self) -> Result<()> {
+        let apply = PatchParams::apply("bed").force();
+        let policies: Api<ScalePolicy> = Api::namespaced(self.client.clone(), &self.namespace);
+        let policy = json!({
+            "apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",
+            "metadata": {"name": "budget"}, "spec": {"budget": {"instances": self.budget}},
+        });
+        let policy = policies.patch("budget", &apply, &Patch::Apply(policy)).await?;
+        let uid = policy.metadata.uid.context("a policy without a uid")?;
+        // A new ledger settles for three minutes. This one has.
+        let ledger = json!({
+            "apiVersion": "pgscale.dev/v1alpha1", "kind": "InstanceLedger",
+            "metadata": {"name": LEDGER},
+            "spec": {
+                "budget": self.budget, "used": 0, "reserved": 0, "free": 0,
+                "basis": [format!("{uid}@1")], "settles": "2026-01-01T00:00:00Z", "swept": "0",
+                "clusters": {},
+            },
+        });
+        self.ledgers().patch(LEDGER, &apply, &Patch::Apply(ledger)).await.context("no ledger")?;
+        Ok(())
+    }
+
+    /// Takes the budget away.
+    pub(crate) async fn without_budget(&self) -> Result<()> {
+        let policies: Api<ScalePolicy> = Api::namespaced(self.client.clone(), &self.namespace);
+        policies.delete("budget", &kube::api::DeleteParams::default()).await?;
+        Ok(())
+    }
+
+    /// Returns the clusters, as this client sees them.
+    pub(crate) fn api(&self, client: Client) -> Api<DynamicObject> {
+        Api::namespaced_with(client, &self.namespace, &resource())
+    }
+
+    fn own(&self) -> Api<DynamicObject> {
+        self.api(self.client.clone())
+    }
+
+    fn ledgers(&self) -> Api<InstanceLedger> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Raises every cluster to two, all at once.
+    pub(crate) async fn raise_all(&self) -> Vec<(Answer, Duration)> {
+        let clusters = self.own();
+        join_all((0..self.clusters).map(|number| edits::set(&clusters, number, 2))).await
+    }
+
+    /// Lowers every cluster to one. This has to be admitted.
+    pub(crate) async fn lower_all(&self) -> Result<()> {
+        let clusters = self.own();
+        for number in 0..self.clusters {
+            let (answer, _) = edits::set(&clusters, number, 1).await;
+            ensure!(answer == Answer::Admitted, "{} to 1: {answer:?}", name(number));
+        }
+        Ok(())
+    }
+
+    /// Returns the sum of what is stored.
+    pub(crate) async fn stored(&self) -> Result<i64> {
+        let stored = self.own().list(&ListParams::default()).await?;
+        Ok(stored.items.iter().filter_map(count).sum())
+    }
+
+    /// Waits until no reservation is left, and returns the ledger.
+    pub(crate) async fn settled(&self) -> Result<InstanceLedgerSpec> {
+        until("no reservation to be left", DECIDED, async || {
+            let ledger = self.ledgers().get(LEDGER).await?.spec;
+            Ok(if ledger.reserved == 0 {
+                Attempt::Done(ledger)
+            } else {
+                Attempt::NotYet(format!("{} used, {} reserved", ledger.used, ledger.reserved))
+            })
+        })
+        .await
+    }
+}
+
+/// Returns the stored count of a cluster.
+pub(crate) fn count(cluster: &DynamicObject) -> Option<i64> {
+    cluster.data.pointer("/spec/numberOfInstances")?.as_i64()
+}
