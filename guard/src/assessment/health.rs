@@ -6,6 +6,9 @@ use crate::facts::{CLOCK_GRACE, Health, Live, Member, Problem, Seen, pod_problem
 use crate::patroni::{Answer, Role, State};
 use crate::quantity::in_words;
 
+/// The reason where nothing can be compared with the leader.
+const NO_POSITION: &str = "the leader did not report its WAL position";
+
 impl<'a> Assessment<'a> {
     /// Returns the health of `member`, tags aside. [`Assessment::takeover`] judges the tags too.
     pub fn health(&self, member: &Member) -> Health {
@@ -157,7 +160,7 @@ impl<'a> Assessment<'a> {
             Live::NotAsked | Live::Silent(_) => None,
         });
         let Some(leader_answer) = leader_answer else {
-            *unknown = Some("the leader did not report its WAL position".to_owned());
+            *unknown = Some(NO_POSITION.to_owned());
             return;
         };
         match (answer.timeline, leader_answer.timeline) {
@@ -165,7 +168,8 @@ impl<'a> Assessment<'a> {
                 problems.push(Problem::Timeline { own, leader });
             }
             (Some(_), Some(_)) => {}
-            _ => *unknown = Some(format!("{} did not report its timeline", member.name)),
+            (Some(_), None) => *unknown = Some("the leader did not report its timeline".to_owned()),
+            (None, _) => *unknown = Some(format!("{} did not report its timeline", member.name)),
         }
         match (answer.position(), leader_answer.position()) {
             (Some(own), Some(leader)) if own < leader => {
@@ -188,7 +192,10 @@ impl<'a> Assessment<'a> {
                     }
                 }
             }
-            _ => *unknown = Some(format!("{} did not report its WAL position", member.name)),
+            (Some(_), None) => *unknown = Some(NO_POSITION.to_owned()),
+            (None, _) => {
+                *unknown = Some(format!("{} did not report its WAL position", member.name));
+            }
         }
     }
 
