@@ -34,7 +34,9 @@ mod verify;
 pub(crate) use doctor::GuardDiagnosis;
 pub(crate) use lint::{ClusterSnapshot, LintReport, Sarif};
 pub(crate) use list::ScaleVerificationList;
-pub(crate) use policy::{EffectivePolicy, PolicyTest, Spent, Tried, Verdicts, Violation};
+pub(crate) use policy::{
+    EffectivePolicy, NamespaceBudget, PolicyTest, Spent, Tried, Verdicts, Violation,
+};
 pub(crate) use program::{Program, RuleList};
 pub(crate) use status::{ScaleStatus, ScaleStatusList};
 pub(crate) use top::ClusterUsageList;

@@ -8,7 +8,7 @@ use pgscale_guard::{Assessed, Change, Seen};
 
 use crate::args::{Listing, Shape, cluster_name};
 use crate::diagnosis::{self, Clues};
-use crate::document::{ScaleStatus, ScaleStatusList};
+use crate::document::{NamespaceBudget, ScaleStatus, ScaleStatusList};
 use crate::error::Failure;
 use crate::events;
 use crate::nodes;
@@ -17,9 +17,12 @@ use crate::services::{self, Services};
 use crate::session::Session;
 use crate::status::{Detail, Status, Vitals, worst_first};
 use crate::terminal::Format;
+use crate::view::policy::budget_of;
 use crate::view::status::detail;
 use crate::watch::{Goal, Lack, Snapshot, lacks};
+use budgets::Budgets;
 
+mod budgets;
 mod listing;
 mod watch;
 
@@ -120,7 +123,14 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         return Box::pin(watch::run(session, &args)).await;
     }
     let all = Box::pin(gather(session, &args)).await?;
-    show(session, &args, &all)?;
+    let budgets = match args.name {
+        Some(_) => Budgets::default(),
+        None => Box::pin(budgets::read(session, &all)).await,
+    };
+    show(session, &args, &all, &budgets.read)?;
+    if let Some(unread) = &budgets.unread {
+        session.out.warning(unread);
+    }
     listing::ended(session, &missing)
 }
 
@@ -152,14 +162,19 @@ async fn gather(session: &Session, args: &Args) -> Result<Vec<Status>, Failure> 
 }
 
 /// Prints the states that were gathered.
-fn show(session: &Session, args: &Args, all: &[Status]) -> Result<(), Failure> {
+fn show(
+    session: &Session,
+    args: &Args,
+    all: &[Status],
+    budgets: &[NamespaceBudget],
+) -> Result<(), Failure> {
     let out = &session.out;
     match (args.shape.output, &args.name, all) {
         (format @ (Format::Json | Format::Yaml), Some(_), [status]) => {
             out.document(format, &ScaleStatus::of(status))
         }
         (format @ (Format::Json | Format::Yaml), ..) => {
-            out.document(format, &ScaleStatusList::of(all))
+            out.document(format, &ScaleStatusList::of(all, budgets))
         }
         (Format::Name | Format::Text | Format::Wide, _, []) => {
             out.note(&format!(
@@ -173,7 +188,14 @@ fn show(session: &Session, args: &Args, all: &[Status]) -> Result<(), Failure> {
                 |status: &Status| super::scale::resource(&status.snapshot.facts.change.new.name);
             out.data(&all.iter().map(name).collect::<Vec<_>>().join("\n"))
         }
-        (Format::Text | Format::Wide, ..) => out.data(&text(args, all, out.width)),
+        (Format::Text | Format::Wide, ..) => {
+            out.data(&text(args, all, out.width))?;
+            // Beside the table, so that a program that reads it meets rows alone.
+            for budget in budgets {
+                out.note(&budget_of(budget));
+            }
+            Ok(())
+        }
     }
 }
 

@@ -73,6 +73,17 @@ pub(crate) struct Spent {
     pub(crate) unreadable: Option<String>,
 }
 
+/// The budget of one namespace of a list.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NamespaceBudget {
+    /// The namespace.
+    pub(crate) namespace: String,
+    #[serde(flatten)]
+    pub(crate) spent: Spent,
+}
+
 impl Spent {
     /// Returns what counts against a budget of so many instances.
     pub(crate) fn of(instances: i64, seen: &Seen<Spending>) -> Self {

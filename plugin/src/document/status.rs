@@ -8,6 +8,7 @@ use pgscale_guard::remedy::{Remedy, Suggested};
 use pgscale_guard::{Assessment, Seen};
 use serde::Serialize;
 
+use super::policy::NamespaceBudget;
 use super::reads::ReadsDocument;
 use super::{API_VERSION, Metadata};
 use crate::diagnosis::Cause;
@@ -411,12 +412,15 @@ pub(crate) struct ScaleStatusList<'a> {
     #[cfg_attr(test, schemars(extend("const" = "ScaleStatusList")))]
     kind: &'static str,
     items: Vec<ScaleStatus<'a>>,
+    /// The budgets of their namespaces. Absent where there is none, and in a watch.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    budgets: &'a [NamespaceBudget],
 }
 
 impl<'a> ScaleStatusList<'a> {
-    /// Returns the document of several clusters.
-    pub(crate) fn of(all: &'a [Status]) -> Self {
+    /// Returns the document of several clusters, with the budgets of their namespaces.
+    pub(crate) fn of(all: &'a [Status], budgets: &'a [NamespaceBudget]) -> Self {
         let items = all.iter().map(ScaleStatus::of).collect();
-        Self { api_version: API_VERSION, kind: "ScaleStatusList", items }
+        Self { api_version: API_VERSION, kind: "ScaleStatusList", items, budgets }
     }
 }

@@ -223,6 +223,12 @@ const LEDGERS: Permission = Permission {
     ),
 };
 
+/// For the budgets of a list.
+const LIST_LEDGERS: Permission = Permission {
+    ways: &[access(&["list"], "pgscale.dev", "instanceledgers")],
+    need: Need::Reported("a list does not show what is used of budgets"),
+};
+
 /// Reads of the surroundings, by which a change of the count is judged.
 const ROOM: &[Permission] = &[QUOTAS, LIMIT_RANGES, ALL_NODES, DRAINS, BACKUPS, LEDGERS];
 
@@ -240,7 +246,7 @@ const PAST: Parts = &[&[GET_CLUSTER, READ_HISTORY, CHOOSE]];
 /// The permissions of `status`.
 const STATUS: Parts = &[
     LAW,
-    &[OVERRIDES, EVENTS, GET_OR_LIST_CLUSTERS],
+    &[OVERRIDES, EVENTS, GET_OR_LIST_CLUSTERS, LIST_LEDGERS],
     CLUSTER,
     &[SQL, VOLUMES, SERVICES],
     GROUND,

@@ -20,10 +20,12 @@ use crate::session::{Interruption, Pace, Session};
 use crate::terminal::testing::Screen;
 
 mod edges;
+mod ledgers;
 mod members;
 mod metered;
 mod mishap;
 mod misplaced;
+mod objects;
 mod person;
 mod server;
 
@@ -87,6 +89,7 @@ struct State {
     history_conflicts: u32,
     events: Vec<Value>,
     overrides: Vec<Value>,
+    ledger: Option<Value>,
     second: bool,
     fleet: usize,
     growth: Option<Growth>,
@@ -135,6 +138,7 @@ impl World {
             history_conflicts: 0,
             events: Vec::new(),
             overrides: Vec::new(),
+            ledger: None,
             second: false,
             fleet: 0,
             growth: None,

@@ -3,7 +3,7 @@
 use pgscale_guard::policy::Mode;
 
 use super::plan::counted;
-use crate::document::{EffectivePolicy, PolicyTest, Spent, Tried, Verdicts};
+use crate::document::{EffectivePolicy, NamespaceBudget, PolicyTest, Spent, Tried, Verdicts};
 use crate::policy::Effect;
 use crate::terminal::text::{Cell, fitted, wrap};
 use crate::terminal::{BAD, BOLD, CARE, GOOD};
@@ -65,6 +65,15 @@ pub(crate) fn render(effective: &EffectivePolicy, wide: bool, width: Option<usiz
 
 /// Returns `Budget:  12 instances in all clusters, 8 used, 1 reserved, 3 free`.
 fn budget(spent: &Spent) -> String {
+    format!("Budget:  {}", sums(spent))
+}
+
+/// Returns `Budget of db:  12 instances in all clusters, 8 used, 1 reserved, 3 free`.
+pub(crate) fn budget_of(budget: &NamespaceBudget) -> String {
+    format!("Budget of {}:  {}", budget.namespace, sums(&budget.spent))
+}
+
+fn sums(spent: &Spent) -> String {
     let Spent { instances, used, reserved, free, settles, unreadable } = spent;
     let sums = if let (Some(used), Some(reserved), Some(free)) = (used, reserved, free) {
         format!("{used} used, {reserved} reserved, {free} free")
@@ -73,7 +82,7 @@ fn budget(spent: &Spent) -> String {
         format!("{CARE}the sums could not be read{CARE:#}: {why}")
     };
     let settles = settles.map_or(String::new(), |until| format!(", no growth before {until:.0}"));
-    format!("Budget:  {instances} instances in all clusters, {sums}{settles}")
+    format!("{instances} instances in all clusters, {sums}{settles}")
 }
 
 /// Renders the effect of new policies, one line per cluster.

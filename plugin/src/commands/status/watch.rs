@@ -120,7 +120,7 @@ fn report(
     if let Some(time) = time(args, all) {
         session.out.data(&time)?;
     }
-    show(session, args, all)
+    show(session, args, all, &[])
 }
 
 /// Returns the time of a look in seconds, where people want it before each change. Documents carry
