@@ -23,7 +23,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -106,22 +106,11 @@ fn outside(args: &Args) -> Result<ExitCode> {
     supplies.write(&directory)?;
     let runtime = Runtime::new().context("failed to start a runtime")?;
     let mut inner: Vec<_> = env::args_os().skip(1).collect();
-    inner.extend(["--commit".into(), OsString::from(commit())]);
+    inner.extend(["--commit".into(), OsString::from(page::commit())]);
     match runtime.block_on(sandbox::launch(&directory, &inner))? {
         Ended::Exited(code) => Ok(ExitCode::from(code)),
         Ended::Kept(_) => Ok(ExitCode::SUCCESS),
     }
-}
-
-/// Returns the commit of the working directory, with a mark where files are changed.
-fn commit() -> String {
-    let git = Command::new("git")
-        .args(["describe", "--always", "--dirty", "--exclude=*"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output();
-    let text = git.ok().filter(|output| output.status.success()).map(|output| output.stdout);
-    let text = text.and_then(|text| String::from_utf8(text).ok()).unwrap_or_default();
-    if text.trim().is_empty() { "unknown".to_owned() } else { text.trim().to_owned() }
 }
 
 /// Raises the limit of open files as far as this user may: the usual 1,024 are too few for 1,000

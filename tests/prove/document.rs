@@ -177,10 +177,10 @@ impl Proof {
         self.outcomes().searched = Some(searched);
     }
 
-    /// Returns the outcomes in Markdown.
-    pub(crate) fn text(&self) -> String {
+    /// Returns the outcomes of a run of `commit` in Markdown.
+    pub(crate) fn text(&self, commit: &str) -> String {
         let outcomes = self.outcomes();
-        let mut text = machine();
+        let mut text = String::new();
         table(&mut text, "From five members to two", &outcomes.staged);
         table(&mut text, "Losses by a plain edit, a tenant or a slip", &outcomes.lost);
         acts(&mut text, &outcomes.acted);
@@ -189,7 +189,16 @@ impl Proof {
         if let Some(searched) = &outcomes.searched {
             model(&mut text, searched);
         }
-        text
+        // Tables may come from different runs.
+        let from = format!("Commit {commit}.");
+        let lines = text.lines().map(|line| {
+            if line.starts_with("### ") {
+                format!("{line}\n\n{from}\n")
+            } else {
+                format!("{line}\n")
+            }
+        });
+        machine() + &lines.collect::<String>()
     }
 
     fn outcomes(&self) -> MutexGuard<'_, Outcomes> {
@@ -201,7 +210,7 @@ impl Proof {
 fn machine() -> String {
     let cores = available_parallelism().map_or(0, usize::from);
     format!(
-        "One run on {cores} cores, with Kubernetes {}, operator {}, Patroni {}.\n",
+        "Runs on {cores} cores, with Kubernetes {}, operator {}, Patroni {}.\n",
         tools::kubernetes_version(),
         tools::operator_version(),
         python::patroni_version(),

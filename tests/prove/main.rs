@@ -16,6 +16,7 @@ mod searched;
 mod stages;
 
 use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -43,6 +44,12 @@ struct Args {
     /// Write to FILE. Without this option, a whole run writes docs/proof.md
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Replace what --only shows in docs/proof.md, and leave the rest; only for whole tables
+    #[arg(long, requires = "only", conflicts_with = "out")]
+    update: bool,
+    /// The commit to name in the tables.
+    #[arg(long, hide = true)]
+    commit: Option<String>,
     /// The steps of each random walk
     #[arg(long, value_name = "N", default_value_t = 40)]
     steps: u32,
@@ -53,6 +60,9 @@ struct Args {
     #[arg(long)]
     list: bool,
 }
+
+/// The words by which `--only` selects all parts of a table.
+const TABLES: [&str; 6] = ["stages::", "losses::", "acts::", "walk::", "budget::", "model::"];
 
 fn main() -> ExitCode {
     run().unwrap_or_else(|error| {
@@ -73,6 +83,12 @@ fn run() -> Result<ExitCode> {
 fn outside(args: &Args) -> Result<ExitCode> {
     let parts = selected(args, &Arc::default());
     let model = wanted(args, searched::NAME).then_some(searched::NAME);
+    let table = |name: &String| TABLES.contains(&name.as_str());
+    ensure!(
+        !args.update || args.only.as_ref().is_some_and(table),
+        "--update needs the name of a table: --only with one of {}",
+        TABLES.join(", ")
+    );
     let names: Vec<_> = model.into_iter().chain(parts.iter().map(|case| case.name)).collect();
     ensure!(!names.is_empty(), "no part is called like this; --list shows their names");
     if args.list {
@@ -83,14 +99,15 @@ fn outside(args: &Args) -> Result<ExitCode> {
         // The model alone needs no bed.
         let proof = Proof::default();
         searched::search(&proof)?;
-        conclude(args, &proof)?;
+        conclude(args, &proof, &page::commit())?;
         return Ok(ExitCode::SUCCESS);
     }
     let supplies = Supplies::provision()?;
     let directory = sandbox::prepare()?;
     supplies.write(&directory)?;
     let runtime = Runtime::new().context("failed to start a runtime")?;
-    let inner: Vec<_> = env::args_os().skip(1).collect();
+    let mut inner: Vec<_> = env::args_os().skip(1).collect();
+    inner.extend(["--commit".into(), OsString::from(page::commit())]);
     match runtime.block_on(sandbox::launch(&directory, &inner))? {
         Ended::Exited(code) => Ok(ExitCode::from(code)),
         Ended::Kept(_) => Ok(ExitCode::SUCCESS),
@@ -120,18 +137,23 @@ fn inside(args: &Args) -> Result<ExitCode> {
         }
     }
     if !failures.is_empty() {
-        say(&format!("\n{}", proof.text()));
+        say(&format!("\n{}", proof.text("unknown")));
     }
     ensure!(failures.is_empty(), "nothing is written, because these failed: {failures:?}");
-    conclude(args, &proof)?;
+    conclude(args, &proof, args.commit.as_deref().unwrap_or("unknown"))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Prints what was shown, and writes it where the arguments say so.
-fn conclude(args: &Args, proof: &Proof) -> Result<()> {
-    let text = proof.text();
+fn conclude(args: &Args, proof: &Proof, commit: &str) -> Result<()> {
+    let text = proof.text(commit);
     say(&format!("\n{text}"));
     let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/proof.md");
+    if args.update {
+        page::update(&whole, document::MARKERS, &text)?;
+        say(&format!("{} is updated", whole.display()));
+        return Ok(());
+    }
     let file = match (&args.out, &args.only) {
         (Some(file), _) => Some(file.clone()),
         (None, None) => Some(whole),

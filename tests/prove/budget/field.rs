@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use futures::future::join_all;
 use kube::Client;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
-use pgscale_guard::ledger::{InstanceLedger, InstanceLedgerSpec, NAME as LEDGER};
+use pgscale_guard::ledger::{InstanceLedger, NAME as LEDGER};
 use pgscale_guard::policy::{ClusterScalePolicy, ScalePolicy};
 use pgscale_tests::cluster::resource;
 use pgscale_tests::pki::write;
@@ -157,12 +157,17 @@ impl Field {
         Ok(stored.items.iter().filter_map(count).sum())
     }
 
-    /// Waits until no reservation is left, and returns the ledger.
-    pub(crate) async fn settled(&self) -> Result<InstanceLedgerSpec> {
-        until("no reservation to be left", DECIDED, async || {
+    /// Waits until no reservation is left, as after edits that were all answered.
+    pub(crate) async fn settled(&self) -> Result<()> {
+        self.settled_within(DECIDED).await
+    }
+
+    /// Waits until no reservation is left.
+    pub(crate) async fn settled_within(&self, limit: Duration) -> Result<()> {
+        until("no reservation to be left", limit, async || {
             let ledger = self.ledgers().get(LEDGER).await?.spec;
             Ok(if ledger.reserved == 0 {
-                Attempt::Done(ledger)
+                Attempt::Done(())
             } else {
                 Attempt::NotYet(format!("{} used, {} reserved", ledger.used, ledger.reserved))
             })
