@@ -25,6 +25,8 @@ use crate::session::Session;
 
 pub(crate) mod grants;
 #[cfg(test)]
+mod helm_test;
+#[cfg(test)]
 mod roles;
 mod table;
 

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::sandbox::trial;
 
 mod running;
+mod tested;
 mod watching;
 
 const NAMESPACE: &str = "somewhere";
@@ -32,7 +33,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("chart::the_network_of_the_pods_is_closed_by_default", network),
         trial("chart::invalid_values_are_refused", invalid_values),
     ];
-    [own, running::trials(), watching::trials()].into_iter().flatten().collect()
+    [own, running::trials(), tested::trials(), watching::trials()].into_iter().flatten().collect()
 }
 
 fn render(values: &Value) -> Result<Rendered> {

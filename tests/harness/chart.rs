@@ -20,6 +20,8 @@ pub struct Rendered {
     pub text: String,
     /// The objects in the text, definitions included.
     pub objects: Vec<Value>,
+    /// The objects that Helm makes for `helm test` alone.
+    pub tests: Vec<Value>,
 }
 
 /// Renders the chart for `namespace` with these `values`.
@@ -29,8 +31,10 @@ pub struct Rendered {
 pub fn render(helm: &Path, namespace: &str, values: &Value) -> Result<Rendered> {
     let args = ["template", RELEASE, DIRECTORY, "--include-crds", "--namespace", namespace];
     let text = helm_says(helm, &args, values)?;
-    let objects = objects(&text).context("failed to decode the output of Helm")?;
-    Ok(Rendered { text, objects })
+    let all = objects(&text).context("failed to decode the output of Helm")?;
+    let is_test = |it: &Value| it.pointer("/metadata/annotations/helm.sh~1hook").is_some();
+    let (tests, objects) = all.into_iter().partition(is_test);
+    Ok(Rendered { text, objects, tests })
 }
 
 /// Installs the chart into `namespace`, which exists, or upgrades it there. Returns Helm's notes

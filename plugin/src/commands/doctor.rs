@@ -28,6 +28,11 @@ Examples:
   kubectl pgscale doctor -o wide      the notes as well: who may pass the guard
   kubectl pgscale doctor -o json | jq '.findings[].id'")]
 pub(crate) struct Args {
+    /// Send no canary, which needs the permission to patch a cluster.
+    ///
+    /// The verdict then rests on everything else.
+    #[arg(long)]
+    no_canary: bool,
     #[command(flatten)]
     shape: Shape,
 }
@@ -35,16 +40,16 @@ pub(crate) struct Args {
 /// Looks at everything and prints the findings.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     session.interruption.means("interrupted; nothing is changed by looking");
-    let diagnosis = examined(session).await?;
+    let diagnosis = examined(session, !args.no_canary).await?;
     print(session, args.shape.output, &diagnosis)?;
     concluded(&diagnosis)
 }
 
-/// Looks at everything.
-pub(super) async fn examined(session: &Session) -> Result<Diagnosis, Failure> {
+/// Looks at everything, with a canary where that is wanted.
+pub(super) async fn examined(session: &Session, canary: bool) -> Result<Diagnosis, Failure> {
     let broken =
         |why: String| Failure::error(format!("the chart in this program is broken: {why}"));
-    let facts = Box::pin(read::facts(session)).await.map_err(broken)?;
+    let facts = Box::pin(read::facts(session, canary)).await.map_err(broken)?;
     Ok(diagnose(&facts).map_err(broken)?.reached_by(&session.reach))
 }
 

@@ -167,7 +167,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 async fn settled(session: &Session, answers: bool) -> Result<crate::doctor::Diagnosis, Failure> {
     let limit = Instant::now() + session.pace.stuck;
     loop {
-        let diagnosis = doctor::examined(session).await?;
+        let diagnosis = doctor::examined(session, true).await?;
         let fails = diagnosis.verdict() == Verdict::DoesNotHold;
         if !fails || !answers || Instant::now() >= limit {
             return Ok(diagnosis);

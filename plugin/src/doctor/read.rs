@@ -47,11 +47,12 @@ const MANAGER: &str = "kubectl-pgscale-doctor";
 /// The port of the webhook, where its Deployment names none.
 const PORT: u16 = 9443;
 
-/// Reads everything. A part that cannot be read is unreadable, and the others are read.
+/// Reads everything. A part that cannot be read is unreadable, and the others are read. `canary` says
+/// whether a dry run is sent.
 ///
 /// # Errors
 /// The chart inside this program cannot be read.
-pub(crate) async fn facts(session: &Session) -> Result<Facts, String> {
+pub(crate) async fn facts(session: &Session, canary: bool) -> Result<Facts, String> {
     let client = &session.client;
     let objects = &Objects::default();
     let everywhere =
@@ -158,7 +159,11 @@ pub(crate) async fn facts(session: &Session) -> Result<Facts, String> {
     facts.operators = operators(session, &facts).await;
     // The time of the last answer: reading takes a while.
     facts.now = session.now();
-    facts.canary = send(session, &facts).await;
+    facts.canary = if canary {
+        send(session, &facts).await
+    } else {
+        Canary::NotSent("it was not wanted (--no-canary)".to_owned())
+    };
     session.show_warnings();
     Ok(facts)
 }

@@ -96,7 +96,7 @@ pub(crate) fn grants(command: Option<&str>, namespaces: Namespaces<'_>) -> Vec<G
 
 /// Adds an access to the rules of its place: to the rule about the same resource, where there is
 /// one.
-fn add(rules: &mut Vec<(Place, PolicyRule)>, way: &Access) {
+pub(super) fn add(rules: &mut Vec<(Place, PolicyRule)>, way: &Access) {
     let resource = match way.subresource {
         "" => way.resource.to_owned(),
         below => format!("{}/{below}", way.resource),

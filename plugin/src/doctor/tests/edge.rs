@@ -113,7 +113,7 @@ fn session(facts: Facts, screen: &Screen) -> (Session, Asked) {
 #[tokio::test(start_paused = true)]
 async fn nothing_is_written_but_one_dry_run() {
     let (session, asked) = session(healthy(), &Screen::default());
-    Box::pin(read::facts(&session)).await.unwrap();
+    Box::pin(read::facts(&session, true)).await.unwrap();
     let asked = asked.lock().unwrap();
     let writes: Vec<_> = asked.iter().filter(|(method, ..)| method != Method::GET).collect();
     assert_eq!(writes.len(), 1, "{writes:?}");
@@ -125,9 +125,17 @@ async fn nothing_is_written_but_one_dry_run() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_canary_is_sent_where_none_is_wanted() {
+    let (session, asked) = session(healthy(), &Screen::default());
+    give(&session, "doctor --no-canary -o json").await.unwrap_err();
+    let asked = asked.lock().unwrap();
+    assert!(asked.iter().all(|(method, ..)| method == Method::GET), "{asked:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_facts_that_are_read_lead_to_the_same_findings() {
     let (session, _) = session(healthy(), &Screen::default());
-    let facts = Box::pin(read::facts(&session)).await.unwrap();
+    let facts = Box::pin(read::facts(&session, true)).await.unwrap();
     assert_eq!(facts.home.as_deref(), Some(HOME));
     assert_eq!(facts.canary, healthy().canary);
     let found = diagnose(&facts).unwrap();
@@ -156,7 +164,7 @@ async fn no_canary_is_sent_where_a_refusal_is_not_certain() {
         let mut facts = healthy();
         change(&mut facts, if name.contains("override") { night.clone() } else { zero.clone() });
         let (session, asked) = session(facts, &Screen::default());
-        Box::pin(read::facts(&session)).await.unwrap();
+        Box::pin(read::facts(&session, true)).await.unwrap();
         let asked = asked.lock().unwrap();
         assert!(asked.iter().all(|(method, ..)| method == Method::GET), "{name}: {asked:?}");
     }
