@@ -22,6 +22,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::guarding::guarded;
 use crate::trial::{Case, TestCtx, case};
 
+mod releases;
+
 const KIND: &str = "validatingwebhookconfiguration";
 /// The time from nothing to a proven guard, on an idle machine. The machine of a test may be busy.
 const MINUTES: Duration = Duration::from_secs(180);
@@ -31,7 +33,13 @@ const PAUSE: Duration = Duration::from_millis(20);
 const SELDOM: u32 = 200;
 
 pub(crate) fn cases() -> Vec<Case> {
-    vec![case("installation::two_commands_lead_to_a_proven_guard_and_one_back", whole)]
+    vec![
+        case("installation::two_commands_lead_to_a_proven_guard_and_one_back", whole),
+        case(
+            "installation::helm_test_upgrade_and_rollback_find_the_guard_holding",
+            releases::whole,
+        ),
+    ]
 }
 
 /// Writes that are no change of a count, 50 a second, until this is stopped.
