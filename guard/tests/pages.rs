@@ -11,6 +11,8 @@ use pgscale_guard::rules::RULES;
 
 #[cfg(test)]
 mod generated;
+#[cfg(all(test, target_os = "linux"))]
+mod release;
 
 const BEGIN: &str = "<!-- rules -->\n";
 const END: &str = "<!-- /rules -->\n";
