@@ -13,6 +13,7 @@ use pgscale_guard::remedy::{Command, Reach, Remedy};
 use serde::Serialize;
 
 use facts::Facts;
+pub(crate) use image::tag as tag_of_image;
 use shipped::Shipped;
 pub(crate) use shipped::definitions as shipped_definitions;
 
@@ -22,6 +23,7 @@ mod certificates;
 pub(crate) mod definitions;
 pub(crate) mod facts;
 mod fences;
+mod image;
 mod network;
 mod operators;
 mod policies;

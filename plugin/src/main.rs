@@ -120,7 +120,7 @@ async fn unless(
     }
 }
 
-/// Resolves when a person or the system asks the program to end.
+/// Resolves when a person or the system asks the program to end, or its terminal is gone.
 async fn interrupted() {
     #[cfg(unix)]
     {
@@ -130,13 +130,57 @@ async fn interrupted() {
         else {
             return std::future::pending().await;
         };
+        // A program that is killed removes no kubeconfig that it wrote for helm.
+        let hang_up = async {
+            match heeds_hang_up().then(|| signal(SignalKind::hangup())) {
+                Some(Ok(mut hang_up)) => hang_up.recv().await,
+                Some(Err(_)) | None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            _ = hang_up => {}
         }
     }
     #[cfg(not(unix))]
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending::<()>().await;
+    }
+}
+
+/// Returns whether a hang-up ends this program. Under `nohup` it does not, and a handler would change
+/// that.
+///
+/// Only Linux says so without a call that is unsafe (`SigIgn` in proc(5)). Elsewhere the system ends the
+/// program, as it does without a handler.
+#[cfg(unix)]
+fn heeds_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    ignored(&status).is_some_and(|ignored| ignored & 1 == 0)
+}
+
+/// Returns the mask of the signals that are ignored: the lowest bit is a hang-up.
+#[cfg(unix)]
+fn ignored(status: &str) -> Option<u64> {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    u64::from_str_radix(mask.trim(), 16).ok()
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hang_up_is_ignored_where_the_process_says_so() {
+        let status = |mask: &str| format!("Name:\tx\nSigBlk:\t0000000000000001\nSigIgn:\t{mask}\n");
+        for (text, found) in [
+            (status("0000000000000000"), Some(0)),
+            (status("0000000000001001"), Some(0x1001)),
+            (status("x"), None),
+            ("Name:\tx\n".to_owned(), None),
+        ] {
+            assert_eq!(ignored(&text), found, "{text}");
+        }
     }
 }

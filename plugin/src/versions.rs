@@ -12,6 +12,7 @@ use pgscale_guard::{Change, Facts, Seen};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::doctor::tag_of_image;
 use crate::session::Session;
 
 /// This program's version.
@@ -144,20 +145,19 @@ async fn webhooks(session: &Session) -> Vec<Part> {
             Some((_, version)) => version.to_owned(),
             None => chart,
         });
-        [
-            Part::new("webhook", place.as_str(), label(VERSION).or_else(|| tag(deployment))),
-            Part::new("chart", place, chart),
-        ]
+        [Part::new("webhook", place.as_str(), runs(deployment)), Part::new("chart", place, chart)]
     });
     parts.collect()
 }
 
-/// Returns the tag of the image of a Deployment's first container.
-fn tag(deployment: &Deployment) -> Option<String> {
-    let pod = deployment.spec.as_ref()?.template.spec.as_ref()?;
-    let image = pod.containers.first()?.image.as_deref()?.split('@').next()?;
-    let (_, tag) = image.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'))?;
-    Some(tag.to_owned())
+/// Returns the version that runs: that of the image where its tag is a version, or else the one that
+/// the chart wrote.
+fn runs(deployment: &Deployment) -> Option<String> {
+    let tag = tag_of_image(deployment);
+    let version = tag.map(|tag| tag.trim_start_matches('v'));
+    let tagged = version.filter(|version| semver::Version::parse(version).is_ok());
+    let label = || deployment.metadata.labels.as_ref()?.get(VERSION).map(String::as_str);
+    tagged.or_else(label).or(tag).map(str::to_owned)
 }
 
 async fn definitions(session: &Session) -> Vec<Part> {
@@ -309,7 +309,7 @@ async fn operators(session: &Session, facts: &[Facts]) -> Vec<Part> {
         let place = format!("{namespace}/{name}");
         let api: Api<Deployment> = Api::namespaced(session.client.clone(), namespace);
         parts.push(match api.get(name).await {
-            Ok(found) => Part::new("operator", place, tag(&found)),
+            Ok(found) => Part::new("operator", place, tag_of_image(&found).map(str::to_owned)),
             Err(error) => Part::problem("operator", place, crate::error::chain(&error)),
         });
     }
@@ -361,19 +361,5 @@ mod tests {
         let problem = lacking(&shipped, &older).unwrap();
         assert!(problem.contains("without spec.steps"), "{problem}");
         assert_eq!(lacking(&older, &shipped), None, "a newer one holds more");
-    }
-
-    #[test]
-    fn tag_is_the_version_of_an_image() {
-        for (image, want) in [
-            ("ghcr.io/zalando/postgres-operator:v1.15.1", Some("v1.15.1")),
-            ("registry:5000/operator", None),
-            ("registry:5000/operator:v2@sha256:00", Some("v2")),
-        ] {
-            let deployment = serde_json::json!({"spec": {"selector": {}, "template": {"spec":
-                {"containers": [{"name": "c", "image": image}]}}}});
-            let deployment: Deployment = serde_json::from_value(deployment).unwrap();
-            assert_eq!(tag(&deployment).as_deref(), want, "{image}");
-        }
     }
 }

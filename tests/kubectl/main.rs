@@ -12,6 +12,7 @@
 )]
 
 mod files;
+mod hang_up;
 mod proxies;
 mod proxy;
 mod row;

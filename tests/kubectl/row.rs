@@ -161,7 +161,7 @@ pub(crate) fn base64(text: &str) -> String {
 ///
 /// # Panics
 /// Where one of them cannot be built.
-fn programs() -> &'static (PathBuf, PathBuf) {
+pub(crate) fn programs() -> &'static (PathBuf, PathBuf) {
     static PROGRAMS: LazyLock<(PathBuf, PathBuf)> =
         LazyLock::new(|| (Tools::kubectl().unwrap(), Programs::build().unwrap().plugin));
     &PROGRAMS

@@ -74,7 +74,8 @@ fn of_cluster(cluster: &mut Map<String, Value>, flags: &Flags) {
 
 fn of_user(user: &mut Map<String, Value>, flags: &Flags) {
     if let Some(token) = &flags.token {
-        user.retain(|field, _| field.starts_with("as"));
+        // Beside it stays what kubectl sends beside it: a client certificate, for one.
+        user.remove("tokenFile");
         user.insert("token".to_owned(), json!(token));
     }
     if let (Some(certificate), Some(key)) = (&flags.client_certificate, &flags.client_key) {
@@ -178,6 +179,19 @@ mod tests {
         assert!(cluster.get("certificate-authority-data").is_none(), "{cluster:#}");
         let file = cluster["certificate-authority"].as_str().unwrap();
         assert!(Path::new(file).is_absolute() && file.ends_with("ca.pem"), "{file}");
+
+        let certificate = AuthInfo {
+            client_certificate_data: Some("QQ==".to_owned()),
+            client_key_data: Some("QQ==".to_owned().into()),
+            ..AuthInfo::default()
+        };
+        let both = Source::Entries(Box::new((Cluster::default(), certificate)));
+        let (_, user) = parts(&kubeconfig(&both, &flags, "https://blue:6443/"));
+        assert_eq!(
+            (&user["token"], &user["client-certificate-data"]),
+            (&json!("other"), &json!("QQ=="))
+        );
+        assert_eq!(user["client-key-data"], "QQ==", "{user:#}");
 
         let insecure = Flags { insecure_skip_tls_verify: true, ..Flags::default() };
         let (cluster, _) = parts(&kubeconfig(&files(&insecure), &insecure, "https://blue:6443/"));

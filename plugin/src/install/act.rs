@@ -30,13 +30,15 @@ pub(crate) async fn write_definitions(session: &Session, plan: &Plan) -> Result<
         .map_err(|why| Failure::error(format!("the chart in this program is broken: {why}")))?;
     let api: Api<CustomResourceDefinition> = Api::all(session.client.clone());
     let params = PatchParams::apply(FIELD_MANAGER).force();
+    let mut done = Vec::new();
     for own in &shipped {
         let name = own.metadata.name.as_deref().unwrap_or_default();
         if plan.definitions.iter().any(|(written, _)| written == name) {
             let asked = format!("write the definition {name}");
             api.patch(name, &params, &Patch::Apply(own))
                 .await
-                .map_err(|error| Failure::of_kube(&error, &asked))?;
+                .map_err(|error| half_way(Failure::of_kube(&error, &asked), &done))?;
+            done.push(name);
         }
     }
     let limit = Instant::now() + SOON;
@@ -57,6 +59,18 @@ pub(crate) async fn write_definitions(session: &Session, plan: &Plan) -> Result<
         }
     }
     Ok(())
+}
+
+/// Returns the failure to write a definition, after these were written.
+fn half_way(failure: Failure, done: &[&str]) -> Failure {
+    if done.is_empty() {
+        return failure;
+    }
+    let done = done.join(", ");
+    Failure { kind: Kind::NotAsPlanned, ..failure }.hint(format!(
+        "written before: {done}. A definition alone guards nothing and breaks nothing. Run the same command again \
+         once the API server takes this one: it goes on here"
+    ))
 }
 
 async fn is_served(api: &Api<CustomResourceDefinition>, name: &str) -> bool {

@@ -338,7 +338,7 @@ fn helm_gets_the_release_the_namespace_and_each_value_as_one_word() {
     insta::assert_snapshot!(plan.call(&values).command(), @"helm upgrade --install pgscale charts/pgscale --namespace=pgscale-system --create-namespace --skip-crds --reset-then-reuse-values --values='a b.yaml' --set=x=y");
     insta::assert_snapshot!(plan.rehearsal(&[]).command(), @"helm upgrade --install pgscale charts/pgscale --namespace=pgscale-system --create-namespace --skip-crds --reset-then-reuse-values --dry-run=server --output=json");
     let printed = manifests(&plan.target, &values, "1.30.0", &["monitoring.coreos.com/v1".into()]);
-    insta::assert_snapshot!(printed.command(), @"helm template pgscale charts/pgscale --namespace=pgscale-system --kube-version=1.30.0 --api-versions=monitoring.coreos.com/v1 --include-crds --values='a b.yaml' --set=x=y");
+    insta::assert_snapshot!(printed.command(), @"helm template pgscale charts/pgscale --namespace=pgscale-system --kube-version=1.30.0 --api-versions=monitoring.coreos.com/v1 --include-crds --skip-tests --values='a b.yaml' --set=x=y");
     assert_eq!(printed.reach, Touch::Nothing, "no API server is asked");
     let removal = uninstall(&present(), &Named::default()).unwrap();
     insta::assert_snapshot!(removal.call().command(), @"helm uninstall pgscale --namespace=pgscale-system");

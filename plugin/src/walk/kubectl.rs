@@ -86,6 +86,8 @@ pub(super) fn wrong(words: &[&str]) -> Option<String> {
     let from_file = flags.iter().any(|flag| *flag == "-f" || flag.starts_with("--filename"));
     match *verb {
         verb if ELSEWHERE.contains(&verb) => None,
+        // The plugin manager, https://krew.sigs.k8s.io: on release pages only.
+        "krew" if objects.first() == Some(&"install") => None,
         "apply" | "create" | "delete" | "replace" if from_file => None,
         "logs" | "exec" if objects.len() != 1 => Some("one pod is meant".to_owned()),
         "logs" | "exec" if !namespaced => Some("no namespace".to_owned()),

@@ -27,6 +27,8 @@ struct State {
     releases: Vec<Value>,
     /// The word of the call at which helm fails.
     fails_at: Option<&'static str>,
+    /// The definition that the API server refuses.
+    refuses: Option<&'static str>,
     log: Vec<String>,
 }
 
@@ -112,6 +114,11 @@ impl State {
         let missing = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure",
             "code": 404, "reason": "NotFound", "message": "not found", "details": {"name": "x"}});
         match *method {
+            Method::PATCH if self.refuses.is_some_and(|name| path.ends_with(name)) => (
+                403,
+                json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403,
+                    "reason": "Forbidden", "message": "no", "details": {"name": "x"}}),
+            ),
             Method::PATCH if path.starts_with(DEFINITIONS) => {
                 let mut object: Value = serde_json::from_slice(body).unwrap();
                 object["status"] = json!({"acceptedNames": {"kind": "x", "plural": "x"},
@@ -308,6 +315,33 @@ async fn failure_of_helm_says_what_was_done_and_can_be_repeated() {
     bare.0.lock().unwrap().fails_at = Some("upgrade");
     let (_, ended) = bare.run("install --yes", None).await;
     assert_eq!(ended.unwrap_err().kind.code(), 5);
+}
+
+#[tokio::test]
+async fn refused_second_definition_says_what_is_written_and_the_next_run_goes_on() {
+    let cluster = Cluster::default();
+    cluster.0.lock().unwrap().refuses = Some("instanceledgers.pgscale.dev");
+    let (_, ended) = cluster.run("install --yes", None).await;
+    let failure = ended.unwrap_err();
+    assert_eq!(failure.kind.code(), 5, "{failure}");
+    let said = failure.to_string();
+    assert!(said.contains("write the definition instanceledgers.pgscale.dev"), "{said}");
+    assert!(said.contains("written before: clusterscalepolicies.pgscale.dev"), "{said}");
+    assert!(cluster.log().iter().all(|line| !line.starts_with("helm")), "helm ran: {said}");
+
+    cluster.0.lock().unwrap().refuses = None;
+    cluster.run("install --yes", None).await.1.unwrap_err();
+    let log = cluster.log();
+    assert!(!log.contains(&"PATCH clusterscalepolicies.pgscale.dev".to_owned()), "{log:?}");
+    assert!(log.contains(&"PATCH instanceledgers.pgscale.dev".to_owned()), "{log:?}");
+    assert!(log.iter().any(|line| line.starts_with("helm upgrade --install")), "{log:?}");
+
+    // Where the first is refused, nothing is written.
+    let cluster = Cluster::default();
+    cluster.0.lock().unwrap().refuses = Some("clusterscalepolicies.pgscale.dev");
+    let failure = cluster.run("install --yes", None).await.1.unwrap_err();
+    assert_eq!(failure.kind.code(), 1, "{failure}");
+    assert!(!failure.to_string().contains("written before"), "{failure}");
 }
 
 /// A helm whose Deployment has vanished.

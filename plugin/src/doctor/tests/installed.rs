@@ -227,6 +227,23 @@ pub(super) const CASES: &[Case] = &[
             it["metadata"]["labels"]["app.kubernetes.io/version"] = json!("9.9.9");
         });
     }),
+    case("version-skew", "the image pinned to another version", |facts| {
+        deployment(facts, |it| {
+            it["spec"]["template"]["spec"]["containers"][0]["image"] =
+                json!("r.example.com:5000/p:v9.9.9");
+        });
+    }),
+    case(
+        "version-skew",
+        "a chart of another version, with the image pinned to this one",
+        |facts| {
+            deployment(facts, |it| {
+                it["metadata"]["labels"]["app.kubernetes.io/version"] = json!("9.9.9");
+                let image = format!("p:{}", env!("CARGO_PKG_VERSION"));
+                it["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
+            });
+        },
+    ),
     case("priority-default", "no priority class", |facts| {
         deployment(facts, |it| it["spec"]["template"]["spec"]["priorityClassName"] = json!(""));
     }),
