@@ -278,7 +278,8 @@ fn budgets(text: &mut String, budgets: &[Budgeted]) {
     }
     text.push_str(
         "\n### The budget of a namespace\n\n\
-         Three webhooks answer. A sum of a cache or of a list is what a policy engine compares with.\n\n\
+         Three webhooks answer. A sum of a cache or of a list is what a policy engine compares with. They are \
+         debug builds that share two cores with everything else, so milliseconds compare rows and no more.\n\n\
          | who keeps it | budget | most ever stored | passed by | edits for more | stored | refused | to be repeated | webhook killed meanwhile | raced | p50, ms | p99, ms |\n\
          |---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
