@@ -14,11 +14,9 @@ const LOOKS: usize = 12;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        situation("situations::a_slow_or_failing_base_backup_blocks_growth", base_backup)
-            .beside_others(),
-        situation("situations::a_survivor_that_is_rebuilt_blocks_a_shrink", reinitialised)
-            .beside_others(),
-        situation("situations::an_old_volume_is_reported", stale_volume).beside_others(),
+        situation("situations::a_slow_or_failing_base_backup_blocks_growth", base_backup),
+        situation("situations::a_survivor_that_is_rebuilt_blocks_a_shrink", reinitialised),
+        situation("situations::an_old_volume_is_reported", stale_volume),
     ]
 }
 

@@ -16,20 +16,14 @@ const DRAINING: &str = "survivors-draining";
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        situation("situations::a_frozen_member_is_not_counted_as_healthy", frozen).beside_others(),
-        situation("situations::a_stalled_receiver_is_detected_once_rows_are_written", stalled)
-            .beside_others(),
-        situation("situations::a_replica_that_replays_late_is_not_counted_as_healthy", delayed)
-            .beside_others(),
-        situation("situations::a_tag_in_text_bars_a_member_as_patroni_reads_it", barred)
-            .beside_others(),
-        // Members of other clusters are on the same nodes.
+        situation("situations::a_frozen_member_is_not_counted_as_healthy", frozen),
+        situation("situations::a_stalled_receiver_is_detected_once_rows_are_written", stalled),
+        situation("situations::a_replica_that_replays_late_is_not_counted_as_healthy", delayed),
+        situation("situations::a_tag_in_text_bars_a_member_as_patroni_reads_it", barred),
         situation("situations::a_kept_member_on_a_node_that_is_emptied_is_named", emptied),
-        situation("situations::two_pods_labelled_master_block_a_shrink", two_masters)
-            .beside_others(),
-        situation("situations::a_scheduled_switchover_blocks_a_shrink", scheduled).beside_others(),
-        situation("situations::a_paused_cluster_shrinks_after_the_printed_switchover", paused)
-            .beside_others(),
+        situation("situations::two_pods_labelled_master_block_a_shrink", two_masters),
+        situation("situations::a_scheduled_switchover_blocks_a_shrink", scheduled),
+        situation("situations::a_paused_cluster_shrinks_after_the_printed_switchover", paused),
     ]
 }
 

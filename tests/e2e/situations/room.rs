@@ -10,10 +10,8 @@ use crate::trial::Case;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        situation("situations::a_quota_limits_growth_to_the_room_that_is_left", quota)
-            .beside_others(),
-        situation("situations::a_limit_range_that_is_too_small_blocks_growth", limit_range)
-            .beside_others(),
+        situation("situations::a_quota_limits_growth_to_the_room_that_is_left", quota),
+        situation("situations::a_limit_range_that_is_too_small_blocks_growth", limit_range),
     ]
 }
 

@@ -14,10 +14,7 @@ const CONDEMNED: &str = "sync-standbys-condemned";
 const FLOOR: &str = "strict-sync-floor";
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![
-        situation("situations::removing_the_synchronous_standbys_is_refused", synchronous)
-            .beside_others(),
-    ]
+    vec![situation("situations::removing_the_synchronous_standbys_is_refused", synchronous)]
 }
 
 async fn synchronous(shared: SharedCluster) -> Result<()> {

@@ -7,6 +7,7 @@ use kube::api::{Api, ListParams};
 use pgscale_guard::ledger::{InstanceLedger, NAME as LEDGER};
 
 use crate::document::{NamespaceBudget, Spent};
+use crate::error::Failure;
 use crate::session::Session;
 use crate::status::Status;
 
@@ -38,8 +39,8 @@ pub(super) async fn read(session: &Session, all: &[Status]) -> Budgets {
         // The definition is not installed, so there is no budget.
         Err(kube::Error::Api(status)) if status.code == 404 => return Budgets::default(),
         Err(error) => {
-            let unread = Some(format!("budgets could not be read: list instanceledgers: {error}"));
-            return Budgets { unread, ..Budgets::default() };
+            let unread = Failure::of_kube(&error, "list instanceledgers").text();
+            return Budgets { unread: Some(unread), ..Budgets::default() };
         }
     };
     let more = found.metadata.continue_.as_ref().is_some_and(|token| !token.is_empty());
@@ -83,6 +84,15 @@ mod tests {
         let (screen, ..) = run(&World::new(3, 0).budget(12), "status -o json", None).await;
         let list: serde_json::Value = serde_json::from_str(&screen.stdout()).unwrap();
         insta::assert_snapshot!(list["budgets"], @r#"[{"free":9,"instances":12,"namespace":"db","reserved":0,"settles":null,"unreadable":null,"used":3}]"#);
+    }
+
+    #[tokio::test]
+    async fn ledgers_that_may_not_be_listed_are_named_beside_the_list() {
+        let world = World::new(3, 0).budget(12).ledgers_hidden();
+        let (screen, code, _) = run(&world, "status", None).await;
+        assert_eq!(code, 0);
+        assert!(screen.stdout().contains("acid-a"), "{}", screen.stdout());
+        insta::assert_snapshot!(screen.stderr(), @"");
     }
 
     #[tokio::test]

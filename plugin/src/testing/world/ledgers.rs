@@ -4,7 +4,7 @@ use http::Response;
 use kube::client::Body;
 use serde_json::{Value, json};
 
-use super::server::{list, respond};
+use super::server::{failure, list, respond};
 use super::{State, World};
 
 impl World {
@@ -18,6 +18,12 @@ impl World {
         }));
         self.policy("budget", &json!({"budget": {"instances": instances}}))
     }
+
+    /// Forbids to list ledgers.
+    pub(crate) fn ledgers_hidden(self) -> Self {
+        self.0.lock().unwrap().ledger = Some(Value::Null);
+        self
+    }
 }
 
 impl State {
@@ -25,6 +31,9 @@ impl State {
     pub(super) fn ledgers(&self, last: &str) -> Option<Response<Body>> {
         let ledger: &Value = self.ledger.as_ref()?;
         match last {
+            "instanceledgers" | "pgscale" if ledger.is_null() => {
+                Some(failure(403, "Forbidden", "instanceledgers.pgscale.dev is forbidden"))
+            }
             "instanceledgers" => Some(list(std::slice::from_ref(ledger))),
             "pgscale" => Some(respond(200, ledger)),
             _ => None,
