@@ -1,6 +1,8 @@
 //! Changes whose hand-over the operator would not make: it replaces the StatefulSet instead, or
 //! reaches no member. A plain edit is refused, and the plugin moves the leader first.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context as _, Result, ensure};
 use hyper::Method;
 use kube::ResourceExt as _;
@@ -22,6 +24,8 @@ const NAME: &str = "acid-hand";
 const LABEL: &str = "environment";
 const OWNER: &str = "example.com/owner";
 const WARM: usize = 100;
+/// The operator renews the pods within this time, or has given up: it waits 30 s for each deletion.
+const GIVEN_UP: Duration = Duration::from_secs(60);
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -108,9 +112,15 @@ async fn handed_down(ctx: &TestCtx, settings: &Settings) -> Result<()> {
     let said = with_plugin::refused(&cluster, &["down", NAME, "--to", "2"]).await?;
     ensure!(said.contains("replace-pending"), "{said}");
 
-    // A start of the operator begins with a synchronisation.
+    // A start of the operator begins with a synchronisation. It may delete a pod before its watch of
+    // pods has begun: then it waits in vain, and gives up until the next synchronisation.
     ctx.bed.operator().lock().await.start(settings).await?;
+    let mut started = Instant::now();
     until("every pod to have the label", TIMEOUT, async || {
+        if started.elapsed() > GIVEN_UP {
+            ctx.bed.operator().lock().await.start(settings).await?;
+            started = Instant::now();
+        }
         let pods = cluster.pods().await?;
         let labels: Vec<_> = pods.iter().map(|pod| pod.labels().get(LABEL)).collect();
         let renewed = labels.len() == 3 && labels.iter().all(Option::is_some);

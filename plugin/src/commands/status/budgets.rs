@@ -92,7 +92,7 @@ mod tests {
         let (screen, code, _) = run(&world, "status", None).await;
         assert_eq!(code, 0);
         assert!(screen.stdout().contains("acid-a"), "{}", screen.stdout());
-        insta::assert_snapshot!(screen.stderr(), @"");
+        insta::assert_snapshot!(screen.stderr(), @"Warning: failed to list instanceledgers: not permitted: instanceledgers.pgscale.dev is forbidden");
     }
 
     #[tokio::test]
