@@ -13,7 +13,7 @@ use pgscale_guard::remedy::{Command, Reach, Remedy};
 use serde::Serialize;
 
 use facts::Facts;
-pub(crate) use image::tag as tag_of_image;
+pub(crate) use image::{tag as tag_of_image, version as version_of_image};
 use shipped::Shipped;
 pub(crate) use shipped::definitions as shipped_definitions;
 

@@ -12,7 +12,7 @@ use pgscale_guard::{Change, Facts, Seen};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::doctor::tag_of_image;
+use crate::doctor::{tag_of_image, version_of_image};
 use crate::session::Session;
 
 /// This program's version.
@@ -153,11 +153,9 @@ async fn webhooks(session: &Session) -> Vec<Part> {
 /// Returns the version that runs: that of the image where its tag is a version, or else the one that
 /// the chart wrote.
 fn runs(deployment: &Deployment) -> Option<String> {
-    let tag = tag_of_image(deployment);
-    let version = tag.map(|tag| tag.trim_start_matches('v'));
-    let tagged = version.filter(|version| semver::Version::parse(version).is_ok());
     let label = || deployment.metadata.labels.as_ref()?.get(VERSION).map(String::as_str);
-    tagged.or_else(label).or(tag).map(str::to_owned)
+    let runs = version_of_image(deployment).or_else(label);
+    runs.or_else(|| tag_of_image(deployment)).map(str::to_owned)
 }
 
 async fn definitions(session: &Session) -> Vec<Part> {

@@ -1,6 +1,7 @@
 //! The image that a Deployment runs.
 
 use k8s_openapi::api::apps::v1::Deployment;
+use semver::Version;
 
 /// Returns the image of the first container.
 pub(super) fn image(deployment: &Deployment) -> Option<&str> {
@@ -13,6 +14,13 @@ pub(crate) fn tag(deployment: &Deployment) -> Option<&str> {
     let image = image(deployment)?.split('@').next()?;
     let (_, tag) = image.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'))?;
     Some(tag)
+}
+
+/// Returns the version that the image is of, where its tag is one. A digest or a tag of another kind
+/// says nothing.
+pub(crate) fn version(deployment: &Deployment) -> Option<&str> {
+    let tag = tag(deployment)?.trim_start_matches('v');
+    Version::parse(tag).is_ok().then_some(tag)
 }
 
 #[cfg(test)]

@@ -7,12 +7,10 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use pgscale_guard::Seen;
 use pgscale_guard::remedy::Command;
-use semver::Version;
 
-use super::image::{image, tag};
 use super::registration::logs;
 use super::shipped::WEBHOOK;
-use super::{Case, Finding, Object, fails, note, weakens};
+use super::{Case, Finding, Object, fails, image, note, weakens};
 
 mod room;
 
@@ -211,47 +209,46 @@ fn describe(case: &Case<'_>) -> Command {
 /// Compares the version that runs, and that of its chart, with this program.
 ///
 /// The image says what runs where its tag is a version. It may be pinned to another one than that of
-/// the chart, which the label has. A digest or a tag of another kind says nothing.
+/// the chart, which the label has.
 fn version(case: &Case<'_>, deployment: &Deployment) -> Option<Finding> {
     let labels = deployment.metadata.labels.as_ref();
     let chart = labels.and_then(|labels| labels.get(VERSION)).map(String::as_str);
-    let image = image(deployment).unwrap_or_default();
-    let tagged = tag(deployment).map(|tag| tag.trim_start_matches('v'));
-    let tagged = tagged.filter(|tag| Version::parse(tag).is_ok());
-    let mine = &case.facts.version;
-    let pinned = tagged.filter(|tagged| chart.is_some_and(|chart| chart != *tagged));
+    let tagged = image::version(deployment);
     let runs = tagged.or(chart)?;
+    let mine = &case.facts.version;
     let own = |version: &str| version == mine;
     if own(runs) && chart.is_none_or(own) {
         return None;
     }
-    let why = match (own(runs), pinned) {
-        (true, Some(_)) => format!(
-            "the chart of the webhook is of version {}, while its image is of {mine} like this \
-             program: what follows is compared with the chart of {mine}",
-            chart.unwrap_or_default()
-        ),
-        (false, Some(_)) => format!(
-            "the image of the webhook is pinned to version {runs}, while its chart is of {} and \
-             this program of {mine}: their plans and verdicts may differ, and the objects of one \
-             version may not fit the program of another",
-            chart.unwrap_or_default()
-        ),
-        (_, None) => format!(
+    let label = format!("metadata.labels[{VERSION}]");
+    let Some(chart) = chart.filter(|chart| *chart != runs) else {
+        let why = format!(
             "the webhook is of version {runs} and this program of {mine}: their plans and verdicts \
              may differ, and what follows is compared with the chart of {mine}"
-        ),
+        );
+        let found = weakens("version-skew", why).because(object(case), &label, runs);
+        return Some(found.cure(case.upgrade(&[])));
     };
-    let found = weakens("version-skew", why);
-    let label = format!("metadata.labels[{VERSION}]");
-    Some(match pinned {
-        // An upgrade keeps the values that are stored, and so the tag.
-        Some(_) => found
-            .because(object(case), &label, chart.unwrap_or_default())
-            .because(object(case), "spec.template.spec.containers[0].image", image)
-            .cure(case.upgrade(&["--set=image.tag=null"])),
-        None => found.because(object(case), &label, runs).cure(case.upgrade(&[])),
-    })
+    let why = if own(runs) {
+        format!(
+            "the chart of the webhook is of version {chart}, while its image is of {mine} like this \
+             program: what follows is compared with the chart of {mine}"
+        )
+    } else {
+        format!(
+            "the image of the webhook is pinned to version {runs}, while its chart is of {chart} and \
+             this program of {mine}: their plans and verdicts may differ, and the objects of one \
+             version may not fit the program of another"
+        )
+    };
+    let image = image::image(deployment).unwrap_or_default();
+    let found = weakens("version-skew", why).because(object(case), &label, chart).because(
+        object(case),
+        "spec.template.spec.containers[0].image",
+        image,
+    );
+    // An upgrade keeps the values that are stored, and so the tag.
+    Some(found.cure(case.upgrade(&["--set=image.tag=null"])))
 }
 
 fn priority(case: &Case<'_>, deployment: &Deployment) -> Option<Finding> {

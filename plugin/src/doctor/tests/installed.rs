@@ -225,6 +225,7 @@ pub(super) const CASES: &[Case] = &[
     case("version-skew", "a webhook of another version", |facts| {
         deployment(facts, |it| {
             it["metadata"]["labels"]["app.kubernetes.io/version"] = json!("9.9.9");
+            it["spec"]["template"]["spec"]["containers"][0]["image"] = json!("p:9.9.9");
         });
     }),
     case("version-skew", "the image pinned to another version", |facts| {
