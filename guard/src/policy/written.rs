@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{ClusterScalePolicy, Policies, ScalePolicy, Undecodable};
+use super::{Budgets, ClusterScalePolicy, Policies, ScalePolicy, Undecodable};
 use crate::change::Change;
 use crate::seen::Seen;
 
@@ -48,6 +48,11 @@ impl Written {
     /// Returns the undecodable policies that may hold for clusters of the namespace.
     pub fn undecodable_here(&self) -> impl Iterator<Item = &Undecodable> {
         self.undecodable.iter().filter(|one| one.may_hold_in(&self.labels))
+    }
+
+    /// Returns the budgets of the namespace: they count all clusters, whatever their policies select.
+    pub fn budgets(&self) -> Budgets {
+        self.matching(&BTreeMap::new()).budget
     }
 
     /// Returns the combined policies that hold for a cluster with these labels.

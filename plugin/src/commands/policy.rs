@@ -1,9 +1,10 @@
 //! `policy`: the effective policy, and the effect of a new one.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pgscale_guard::Policies;
-use pgscale_guard::policy::{Undecodable, Written};
+use pgscale_guard::policy::{Budgets, Undecodable, Written};
 
 use crate::args::{Shape, cluster_name};
 use crate::document::{EffectivePolicy, Spent};
@@ -67,10 +68,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     session.show_warnings();
     let mut effective =
         EffectivePolicy::of(namespace, args.name, &written, &policies, session.now());
-    if let Some(limit) = policies.budget.strictest() {
-        let spending = session.reader.spending(namespace, "", &policies.budget).await;
-        effective.budget = Some(Spent::of(limit.value, &spending));
-    }
+    effective.budget = spent(session, namespace, &policies.budget).await;
     if written.own.is_empty() && written.everywhere.is_empty() && written.unreadable.is_none() {
         effective.installed = session.knows_own_kinds().await;
     }
@@ -95,16 +93,20 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         .fold(failure, |failure, correction| failure.hint_to("open it for correction", correction)))
 }
 
+/// Reads what counts against the budgets of a namespace. `None` where there is none.
+pub(super) async fn spent(session: &Session, namespace: &str, budgets: &Budgets) -> Option<Spent> {
+    let limit = budgets.strictest()?.value;
+    let spending = session.reader.spending(namespace, "", budgets).await;
+    Some(Spent::of(limit, &spending))
+}
+
 /// Returns the policies that hold for every cluster of the namespace.
 fn for_all(written: &Written) -> Policies {
     let mut common = written.clone();
     Arc::make_mut(&mut common.own).retain(|policy| policy.spec.holds_for_all());
     Arc::make_mut(&mut common.everywhere).retain(|policy| policy.spec.policy.holds_for_all());
     common.undecodable.retain(Undecodable::holds_for_all);
-    let none = std::collections::BTreeMap::new();
-    // A budget counts all clusters, whatever its policy selects.
-    let budget = written.matching(&none).budget;
-    Policies { budget, ..common.matching(&none) }
+    Policies { budget: written.budgets(), ..common.matching(&BTreeMap::new()) }
 }
 
 #[cfg(test)]

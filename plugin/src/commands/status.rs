@@ -123,9 +123,10 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         return Box::pin(watch::run(session, &args)).await;
     }
     let all = Box::pin(gather(session, &args)).await?;
-    let budgets = match args.name {
-        Some(_) => Budgets::default(),
-        None => Box::pin(budgets::read(session, &all)).await,
+    // One cluster has a screen of its own, and names alone have no place for a budget.
+    let budgets = match (&args.name, args.shape.output) {
+        (Some(_), _) | (None, Format::Name) => Budgets::default(),
+        (None, _) => Box::pin(budgets::read(session, &all)).await,
     };
     show(session, &args, &all, &budgets.read)?;
     if let Some(unread) = &budgets.unread {

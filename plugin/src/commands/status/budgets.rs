@@ -1,12 +1,13 @@
 //! What counts against the budgets of the namespaces of a list.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use futures::{StreamExt as _, stream};
 use kube::api::{Api, ListParams};
 use pgscale_guard::ledger::{InstanceLedger, NAME as LEDGER};
 
-use crate::document::{NamespaceBudget, Spent};
+use crate::commands::policy::spent;
+use crate::document::NamespaceBudget;
 use crate::error::Failure;
 use crate::session::Session;
 use crate::status::Status;
@@ -39,12 +40,18 @@ pub(super) async fn read(session: &Session, all: &[Status]) -> Budgets {
         // The definition is not installed, so there is no budget.
         Err(kube::Error::Api(status)) if status.code == 404 => return Budgets::default(),
         Err(error) => {
-            let unread = Failure::of_kube(&error, "list instanceledgers").text();
-            return Budgets { unread: Some(unread), ..Budgets::default() };
+            let why = Failure::of_kube(&error, "list instanceledgers").text();
+            let unread = Some(format!("budgets of namespaces are not shown: {why}"));
+            return Budgets { unread, ..Budgets::default() };
         }
     };
     let more = found.metadata.continue_.as_ref().is_some_and(|token| !token.is_empty());
-    let unread = more.then(|| format!("only the budgets of the first {MOST} namespaces were read"));
+    let unread = more.then(|| {
+        format!(
+            "only the budgets of the first {MOST} namespaces are shown; all of them: kubectl get \
+             instanceledgers -A"
+        )
+    });
     let of_a_budget = found.items.into_iter().filter_map(|ledger| {
         let metadata = ledger.metadata;
         metadata.namespace.filter(|_| metadata.name.as_deref() == Some(LEDGER))
@@ -63,12 +70,9 @@ pub(super) async fn read(session: &Session, all: &[Status]) -> Budgets {
 
 /// Reads the budget of one namespace. `None` where no policy sets one any more.
 async fn one(session: &Session, namespace: String) -> Option<NamespaceBudget> {
-    let written = session.reader.written_policies(&namespace).await;
-    // A budget counts all clusters, whatever its policy selects.
-    let budgets = written.matching(&BTreeMap::new()).budget;
-    let limit = budgets.strictest()?.value;
-    let spending = session.reader.spending(&namespace, "", &budgets).await;
-    Some(NamespaceBudget { namespace, spent: Spent::of(limit, &spending) })
+    let budgets = session.reader.written_policies(&namespace).await.budgets();
+    let spent = spent(session, &namespace, &budgets).await?;
+    Some(NamespaceBudget { namespace, spent })
 }
 
 #[cfg(test)]
@@ -92,7 +96,7 @@ mod tests {
         let (screen, code, _) = run(&world, "status", None).await;
         assert_eq!(code, 0);
         assert!(screen.stdout().contains("acid-a"), "{}", screen.stdout());
-        insta::assert_snapshot!(screen.stderr(), @"Warning: failed to list instanceledgers: not permitted: instanceledgers.pgscale.dev is forbidden");
+        insta::assert_snapshot!(screen.stderr(), @"Warning: budgets of namespaces are not shown: failed to list instanceledgers: not permitted: instanceledgers.pgscale.dev is forbidden");
     }
 
     #[tokio::test]
