@@ -5,7 +5,9 @@
 //! addresses. A [`bed`] runs there. [`tools`] and [`programs`] provision its parts outside, where
 //! the network is available.
 
+pub mod account;
 pub mod bed;
+pub mod budget;
 pub mod chart;
 pub mod cluster;
 pub mod confined;
@@ -25,6 +27,7 @@ pub mod proof;
 pub mod python;
 pub mod relay;
 pub mod replicas;
+pub mod reviewer;
 pub mod sandbox;
 pub mod slots;
 pub mod stage;

@@ -12,16 +12,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, ResourceExt as _};
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
-use crate::control_plane::url;
+use crate::account;
 use crate::kubelet::RUN_LABEL;
 use crate::pki::{Authority, write};
 use crate::process::Process;
@@ -44,8 +43,6 @@ const NOTHING: &str = "http://127.0.0.1:9";
 const READY: Duration = Duration::from_secs(120);
 const GRACE: Duration = Duration::from_secs(5);
 const FIELD_MANAGER: &str = "bed";
-/// Longer than any bed runs.
-const TOKEN_SECONDS: i64 = 7 * 24 * 3600;
 
 /// The operator's CRDs: without them its first start ends with a fatal error.
 pub const CRDS: [&str; 3] =
@@ -172,9 +169,7 @@ impl Operator {
         let example: ConfigMap = manifest(manifests, "configmap.yaml")?;
         let deployment: Deployment = manifest(manifests, "postgres-operator.yaml")?;
         apply(&client, discoverable(deployment)).await?;
-        let token = token(&client).await?;
-        let account = format!("system:serviceaccount:{NAMESPACE}:{NAME}");
-        let kubeconfig = authority.kubeconfig_with_token(&url(), &account, &token)?;
+        let kubeconfig = account::kubeconfig(&client, authority, NAMESPACE, NAME).await?;
         Ok(Self {
             client,
             program: program.to_owned(),
@@ -298,20 +293,6 @@ fn discoverable(mut deployment: Deployment) -> Deployment {
         metadata.labels.get_or_insert_default().insert(label.to_owned(), value.to_owned());
     }
     deployment
-}
-
-/// Requests a token of the operator's own service account.
-async fn token(client: &Client) -> Result<String> {
-    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), NAMESPACE);
-    let spec =
-        TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..TokenRequestSpec::default() };
-    let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
-    let answer = accounts
-        .create_token_request(NAME, &PostParams::default(), &request)
-        .await
-        .context("failed to get a token for the operator's service account")?;
-    let token = answer.status.and_then(|status| status.token);
-    token.context("the API server answered without a token")
 }
 
 fn manifest<K: serde::de::DeserializeOwned>(manifests: &Path, file: &str) -> Result<K> {

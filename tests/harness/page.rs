@@ -23,8 +23,8 @@ pub fn write(file: &Path, (begin, end): (&str, &str), text: &str) -> Result<()> 
     fs::write(file, new).with_context(|| format!("failed to write {}", file.display()))
 }
 
-/// The beginning of the line that begins a section.
-const SECTION: &str = "### ";
+/// The beginning of a section.
+const SECTION: &str = "\n### ";
 
 /// Replaces, in the part of `file` between the markers, the sections that `text` has too, and adds
 /// the others at its end. What comes before the first section of `text` is left out.
@@ -47,7 +47,7 @@ pub fn update(file: &Path, markers: (&str, &str), text: &str) -> Result<()> {
     }
     let mut text = head.trim_end().to_owned();
     for (title, body) in sections {
-        _ = write!(text, "\n\n{SECTION}{title}\n\n{}", body.trim());
+        _ = write!(text, "\n{SECTION}{title}\n\n{}", body.trim());
     }
     text.push('\n');
     write(file, markers, &text)
@@ -55,7 +55,7 @@ pub fn update(file: &Path, markers: (&str, &str), text: &str) -> Result<()> {
 
 /// Returns what comes before the first section, and each section with its title.
 fn sections(text: &str) -> (&str, Vec<(&str, &str)>) {
-    let mut parts = text.split("\n### ");
+    let mut parts = text.split(SECTION);
     let head = parts.next().unwrap_or_default();
     let titled = parts.map(|part| part.split_once('\n').unwrap_or((part, "")));
     (head, titled.collect())

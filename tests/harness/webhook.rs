@@ -13,16 +13,15 @@ use anyhow::{Context as _, Result};
 use hyper::StatusCode;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
+use crate::account;
 use crate::bed::Bed;
 use crate::chart;
 use crate::cluster::resource;
-use crate::control_plane::url;
 use crate::operator::RUN_NOTHING;
 use crate::patroni::rest;
 use crate::pki::write;
@@ -48,7 +47,6 @@ const PORT: u16 = 9443;
 const METRICS: ([u8; 4], u16) = ([127, 0, 0, 1], 9090);
 const READY: Duration = Duration::from_secs(120);
 const GRACE: Duration = Duration::from_secs(15);
-const TOKEN_SECONDS: i64 = 24 * 3600;
 
 /// A running webhook, registered with the API server.
 pub struct Webhook {
@@ -356,19 +354,9 @@ fn arguments(deployment: &Deployment) -> Option<Vec<String>> {
 
 /// Makes a kubeconfig for the webhook's service account.
 async fn own_kubeconfig(bed: &Bed, directory: &Path) -> Result<PathBuf> {
-    let accounts: Api<ServiceAccount> = Api::namespaced(bed.client(), NAMESPACE);
-    let spec =
-        TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..TokenRequestSpec::default() };
-    let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
-    let answer = accounts
-        .create_token_request(ACCOUNT, &PostParams::default(), &request)
-        .await
-        .context("failed to get a token for the webhook's service account")?;
-    let token = answer.status.and_then(|status| status.token);
-    let token = token.context("the API server answered without a token")?;
-    let user = format!("system:serviceaccount:{NAMESPACE}:{ACCOUNT}");
     let control_plane = bed.control_plane().lock().await;
-    let text = control_plane.authority().kubeconfig_with_token(&url(), &user, &token)?;
+    let authority = control_plane.authority();
+    let text = account::kubeconfig(&bed.client(), authority, NAMESPACE, ACCOUNT).await?;
     write(directory, "kubeconfig", &text)
 }
 

@@ -5,8 +5,6 @@
 //! stored comes from one watch, in the order of the writes: the greatest sum in it is exact.
 
 mod cost;
-pub(crate) mod edits;
-mod field;
 mod naive;
 mod seen;
 mod soak;
@@ -15,20 +13,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use pgscale_tests::budget::Field;
+use pgscale_tests::budget::edits::Answer;
 use pgscale_tests::guarding;
 use pgscale_tests::progress::say;
 use pgscale_tests::replicas::{Replicas, SEEN};
 use pgscale_tests::trial::{Case, TestCtx, case};
 
 use crate::document::{Budgeted, Proof};
-use edits::Answer;
-use field::Field;
 use naive::Sum;
 
 /// The replicas behind the Service.
 const REPLICAS: usize = 3;
 /// The edits that are made at once where nothing but the race is looked at.
 const AT_ONCE: usize = 40;
+/// What the budget has beyond one instance for each cluster.
+const ROOM: i64 = 20;
 /// How often that is done.
 const ROUNDS: usize = 5;
 /// The time limit of one part.
@@ -49,7 +49,8 @@ async fn raced(ctx: TestCtx, proof: Arc<Proof>) -> Result<()> {
     // It installs the definitions of policies.
     guarding::webhook(&ctx).await?;
     let mut replicas = Replicas::new(&ctx).await?;
-    let field = Field::stage(&ctx, AT_ONCE).await?;
+    let field = Field::stage(&ctx, AT_ONCE, ROOM).await?;
+    field.loosen().await?;
     for (who, sum) in [("sum of a cache", Sum::Remembered), ("sum of a list", Sum::Listed)] {
         let servers = naive::start(&ctx, &replicas, sum, field.budget, REPLICAS).await?;
         replicas.register(&[&replicas.authority]).await?;

@@ -6,12 +6,12 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use pgscale_tests::budget::edits::Answer;
 use pgscale_tests::progress::brief;
 use pgscale_tests::proof::Outcome;
 use pgscale_tests::proof::random_walk::Walked;
 use pgscale_tests::{python, tools};
 
-use crate::budget::edits::Answer;
 use crate::searched::Searched;
 
 /// The lines around the generated part of the document.
@@ -81,7 +81,7 @@ impl Budgeted {
         match answer {
             Answer::Admitted => self.admitted += 1,
             Answer::Refused => self.refused += 1,
-            Answer::Repeat => self.repeat += 1,
+            Answer::Repeat | Answer::Unjudged => self.repeat += 1,
             Answer::Lost => self.lost += 1,
             Answer::Raced => self.raced += 1,
             Answer::Other(_) => {}

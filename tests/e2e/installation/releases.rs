@@ -1,16 +1,14 @@
 //! `helm test`, an upgrade and a rollback of a release: the guard holds at each step.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, Patch, PatchParams};
+use pgscale_tests::account;
 use pgscale_tests::bed::Said;
 use pgscale_tests::chart;
 use pgscale_tests::cluster::{Cluster, quick};
-use pgscale_tests::control_plane::url;
 use pgscale_tests::pki;
 use pgscale_tests::wait::{Attempt, until};
 use pgscale_tests::webhook::{NAMESPACE, Webhook, install, values};
@@ -120,11 +118,8 @@ async fn holds(ctx: &TestCtx, cluster: &Cluster, step: &str) -> Result<()> {
 
 /// Gives the definition a field of a newer version, and stores a policy with it.
 async fn bumped(ctx: &TestCtx) -> Result<()> {
-    let field =
-        "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/ofANewerVersion";
-    let patch = json!([{"op": "add", "path": field, "value": {"type": "string"}}]).to_string();
-    let words = ["patch", "customresourcedefinition", DEFINITION, "--type=json", "-p", &patch];
-    ctx.bed.kubectl(&words).await?.ok()?;
+    let added = json!([{"op": "add", "path": FIELD, "value": {"type": "string"}}]);
+    definition(ctx, &added).await?;
     let policy = json!({
         "apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",
         "metadata": {"name": "newer", "namespace": ctx.namespace},
@@ -199,27 +194,20 @@ async fn run_as_the_pod(ctx: &TestCtx) -> Result<Said> {
     })
     .await?;
     let spec = pod.spec.context("the pod has no specification")?;
-    let account = spec.service_account_name.context("the pod has no account")?;
+    let service_account = spec.service_account_name.context("the pod has no account")?;
     let args = spec.containers.into_iter().next().and_then(|it| it.args).unwrap_or_default();
-    let file = kubeconfig_of(ctx, &account).await?;
+    let file = {
+        // As the kubelet gives a token to the pod.
+        let control_plane = ctx.bed.control_plane().lock().await;
+        let authority = control_plane.authority();
+        let text =
+            account::kubeconfig(&ctx.bed.client(), authority, NAMESPACE, &service_account).await?;
+        pki::write(ctx.bed.directory(), "doctor.kubeconfig", &text)?
+    };
     let line = format!("kubectl-pgscale {} --kubeconfig {}", args.join(" "), file.display());
     let ran = ctx.bed.paste(&line).await?;
     let phase = if ran.code == Some(0) { "Succeeded" } else { "Failed" };
     let ended = Patch::Merge(json!({"status": {"phase": phase}}));
     pods.patch_status(DOCTOR, &PatchParams::default(), &ended).await?;
     Ok(ran)
-}
-
-/// Writes a kubeconfig with a token of this account, as the kubelet gives one to its pod.
-async fn kubeconfig_of(ctx: &TestCtx, account: &str) -> Result<PathBuf> {
-    let accounts: Api<ServiceAccount> = Api::namespaced(ctx.bed.client(), NAMESPACE);
-    let request =
-        TokenRequest { spec: Some(TokenRequestSpec::default()), ..TokenRequest::default() };
-    let answer = accounts.create_token_request(account, &PostParams::default(), &request).await?;
-    let token = answer.status.and_then(|status| status.token);
-    let token = token.context("the API server answered without a token")?;
-    let control_plane = ctx.bed.control_plane().lock().await;
-    let user = format!("system:serviceaccount:{NAMESPACE}:{account}");
-    let text = control_plane.authority().kubeconfig_with_token(&url(), &user, &token)?;
-    pki::write(ctx.bed.directory(), "doctor.kubeconfig", &text)
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
+use pgscale_tests::budget::Field;
+use pgscale_tests::budget::edits::{self, Answer};
 use pgscale_tests::guarding;
 use pgscale_tests::progress::say;
 use pgscale_tests::replicas::{Replicas, SEEN};
@@ -10,8 +12,6 @@ use pgscale_tests::trial::TestCtx;
 use tokio::time::sleep;
 
 use super::REPLICAS;
-use super::edits::{self, Answer};
-use super::field::Field;
 use crate::document::{Budgeted, Proof};
 
 /// The edits at once. All of them fit.
@@ -24,7 +24,8 @@ const ALONE: usize = 4;
 pub(crate) async fn run(ctx: TestCtx, proof: Arc<Proof>) -> Result<()> {
     guarding::webhook(&ctx).await?;
     let mut replicas = Replicas::new(&ctx).await?;
-    let field = Field::stage_with_room(&ctx, AT_ONCE, i64::try_from(AT_ONCE)?).await?;
+    let field = Field::stage(&ctx, AT_ONCE, i64::try_from(AT_ONCE)?).await?;
+    field.loosen().await?;
     let mut running = Vec::new();
     for _ in 0..REPLICAS {
         running.push(replicas.start().await?);

@@ -1,44 +1,32 @@
 //! Webhooks that keep a budget as policy engines do: they add up what there is, and reserve nothing.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use futures::StreamExt as _;
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper::body::Bytes;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt as _, watcher};
+use pgscale_tests::budget::count;
+use pgscale_tests::budget::edits::SUM_REFUSAL;
 use pgscale_tests::cluster::resource;
 use pgscale_tests::control_plane::ADDRESS;
 use pgscale_tests::replicas::Replicas;
+use pgscale_tests::reviewer::{self, Answer, reviewed};
 use pgscale_tests::trial::TestCtx;
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::task::{JoinHandle, JoinSet};
-use tokio_rustls::TlsAcceptor;
+use tokio::task::JoinHandle;
 
-use super::field::count;
-
-/// The words of a refusal.
-pub(crate) const REFUSAL: &str = "more than the sum allows";
 /// The first port of these webhooks.
 const PORTS: u16 = 20_443;
 
 /// Where the sum comes from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Sum {
-    /// From what a watch has told so far, as with Gatekeeper's data.
+    /// From what a watch has shown so far, as with Gatekeeper's data.
     Remembered,
     /// From a list that is read for every review, as with Kyverno's calls of the API.
     Listed,
@@ -78,7 +66,8 @@ pub(crate) async fn start(
     budget: i64,
     number: usize,
 ) -> Result<Servers> {
-    let tls = acceptor(replicas)?;
+    let (certificate, key) = replicas.serving_files();
+    let tls = reviewer::acceptor(&certificate, &key)?;
     let api = Api::namespaced(ctx.bed.client(), &ctx.namespace);
     let mut servers = Servers { tasks: Vec::new(), slices: Vec::new(), api };
     for port in (PORTS..).take(number) {
@@ -93,58 +82,23 @@ pub(crate) async fn start(
         let address: SocketAddr = format!("{ADDRESS}:{port}").parse()?;
         let listener = TcpListener::bind(address).await.context("failed to listen")?;
         let keeper = Arc::new(Keeper { clusters, remembered, sum, budget });
-        servers.tasks.push(tokio::spawn(serve(listener, tls.clone(), keeper)));
+        let by_sum = move |body| answer(Arc::clone(&keeper), body);
+        let serving = reviewer::serve(listener, tls.clone(), by_sum);
+        servers.tasks.push(tokio::spawn(async { _ = serving.await }));
         servers.slices.push(replicas.publish(port).await?);
     }
     Ok(servers)
 }
 
-fn acceptor(replicas: &Replicas) -> Result<TlsAcceptor> {
-    let (certificate, key) = replicas.serving_files();
-    let chain = CertificateDer::pem_file_iter(certificate).context("no certificate")?;
-    let chain = chain.collect::<Result<Vec<_>, _>>().context("a bad certificate")?;
-    let key = PrivateKeyDer::from_pem_file(key).context("a bad key")?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .context("no version of TLS")?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .context("the key does not belong to the certificate")?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
-/// Serves until the task is aborted. Its connections end with it: the API server would go on to use
-/// them.
-async fn serve(listener: TcpListener, tls: TlsAcceptor, keeper: Arc<Keeper>) {
-    let mut connections = JoinSet::new();
-    while let Ok((stream, _)) = listener.accept().await {
-        let (tls, keeper) = (tls.clone(), Arc::clone(&keeper));
-        connections.spawn(async move {
-            let Ok(stream) = tls.accept(stream).await else { return };
-            let service = service_fn(move |request| answer(Arc::clone(&keeper), request));
-            _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-        });
-    }
-}
-
-async fn answer(
-    keeper: Arc<Keeper>,
-    request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
-    let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes);
+async fn answer(keeper: Arc<Keeper>, body: hyper::Result<Bytes>) -> Answer {
     let review: Value =
         body.ok().and_then(|body| serde_json::from_slice(&body).ok()).unwrap_or_default();
     let allowed = keeper.allows(&review).await.unwrap_or(false);
     let uid = review.pointer("/request/uid").cloned().unwrap_or_default();
-    let text = json!({
+    reviewed(&json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
-        "response": {"uid": uid, "allowed": allowed, "status": {"message": REFUSAL}},
-    })
-    .to_string();
-    let mut response = Response::new(Full::new(Bytes::from(text)));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
+        "response": {"uid": uid, "allowed": allowed, "status": {"message": SUM_REFUSAL}},
+    }))
 }
 
 impl Keeper {

@@ -7,12 +7,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use futures::TryStreamExt as _;
 use kube::api::{Api, DynamicObject, ListParams, WatchEvent, WatchParams};
-use pgscale_tests::progress::say;
+use pgscale_tests::budget::count;
+use pgscale_tests::budget::edits::Answer;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-
-use super::edits::Answer;
-use super::field::count;
 
 /// An admitted edit is stored and seen within this time, and a decided one is released within two
 /// seconds.
@@ -60,13 +58,9 @@ impl Seen {
         let mut version = list.metadata.resource_version.context("a list without a version")?;
         let follower = Arc::clone(&seen);
         let task = tokio::spawn(async move {
-            loop {
-                let ended = follower.events(&clusters, &mut version).await;
-                // The API server ends each watch after some minutes.
-                if let Err(error) = ended {
-                    say(&format!("  the watch is begun again: {error:#}"));
-                }
-            }
+            // The API server ends each watch after some minutes. One that fails would hide sums, so
+            // the task ends with it.
+            while let Ok(()) = follower.events(&clusters, &mut version).await {}
         });
         Ok((seen, task))
     }
@@ -131,7 +125,7 @@ impl Seen {
             Answer::Admitted | Answer::Raced => now + AFTER_STORED,
             Answer::Lost | Answer::Other(_) => now + AFTER_LOST,
             // What is refused is not reserved.
-            Answer::Refused | Answer::Repeat => {
+            Answer::Refused | Answer::Repeat | Answer::Unjudged => {
                 inner.edits.retain(|edit| edit.id != id);
                 return;
             }

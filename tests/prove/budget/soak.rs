@@ -9,6 +9,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use kube::api::{Api, DynamicObject};
 use pgscale_guard::ledger::LAND_WITHIN;
+use pgscale_tests::budget::edits::{self, Answer};
+use pgscale_tests::budget::{DECIDED, Field, name};
 use pgscale_tests::control_plane::{ADDRESS, PORT, client};
 use pgscale_tests::guarding;
 use pgscale_tests::pki::{ADMINISTRATORS, write};
@@ -21,10 +23,8 @@ use pgscale_tests::trial::TestCtx;
 use pgscale_tests::wait::{Attempt, until};
 use tokio::time::{Instant, sleep};
 
-use super::REPLICAS;
-use super::edits::{self, Answer};
-use super::field::{DECIDED, Field, name};
 use super::seen::Seen;
+use super::{REPLICAS, ROOM};
 use crate::document::{Budgeted, Proof};
 
 /// The edits for more.
@@ -59,7 +59,8 @@ pub(crate) async fn run(ctx: TestCtx, proof: Arc<Proof>, seed: u64) -> Result<()
     guarding::webhook(&ctx).await?;
     let (second, other) = ctx.bed.control_plane().lock().await.second_api_server().await?;
     let mut herd = Herd::new(&ctx, second, seed).await?;
-    let field = Field::stage(&ctx, CLUSTERS).await?;
+    let field = Field::stage(&ctx, CLUSTERS, ROOM).await?;
+    field.loosen().await?;
     let clients = [field.api(ctx.bed.client()), field.api(client(&other).await?)];
     for _ in 0..REPLICAS {
         herd.start().await?;
@@ -97,6 +98,7 @@ pub(crate) async fn run(ctx: TestCtx, proof: Arc<Proof>, seed: u64) -> Result<()
         for writer in writers {
             writer.await.context("a writer ended")?;
         }
+        ensure!(!watch.is_finished(), "the watch has failed");
         soak.rest().await.with_context(|| format!("after {goal} edits, seed {seed}"))?;
     }
     watch.abort();
@@ -138,7 +140,9 @@ impl Soak {
             let roll = chance.number() % 20;
             if now > 1 && roll < 7 {
                 let (answer, _) = edits::set(clusters, cluster, 1).await;
-                if let Answer::Refused | Answer::Repeat | Answer::Other(_) = answer {
+                if let Answer::Refused | Answer::Repeat | Answer::Unjudged | Answer::Other(_) =
+                    answer
+                {
                     self.fault(format!("{} to 1: {answer:?}", name(cluster)));
                 }
                 continue;

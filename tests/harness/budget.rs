@@ -1,44 +1,46 @@
-//! Clusters that no operator owns, in a namespace with a budget whose ledger has settled.
+//! Clusters that no operator owns, in a namespace with a budget whose ledger has settled, and edits
+//! of their counts.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use futures::future::join_all;
 use kube::Client;
-use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
-use pgscale_guard::ledger::{InstanceLedger, NAME as LEDGER};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use pgscale_guard::ledger::{InstanceLedger, InstanceLedgerSpec, NAME as LEDGER};
 use pgscale_guard::policy::{ClusterScalePolicy, ScalePolicy};
-use pgscale_tests::cluster::resource;
-use pgscale_tests::pki::write;
-use pgscale_tests::trial::TestCtx;
-use pgscale_tests::wait::{Attempt, until};
 use serde_json::{Value, json};
 
-use super::edits::{self, Answer};
+use crate::cluster::resource;
+use crate::pki::write;
+use crate::trial::TestCtx;
+use crate::wait::{Attempt, until};
 
-/// What the budget has beyond one instance for each cluster.
-const ROOM: i64 = 20;
+pub mod edits;
+
+use edits::Answer;
+
 /// The limit within which every reservation is decided on a busy machine. Fifteen seconds are
 /// promised after the last edit, and the look itself takes some.
-pub(crate) const DECIDED: Duration = Duration::from_secs(30);
+pub const DECIDED: Duration = Duration::from_secs(30);
 
 /// The clusters of one namespace.
-pub(crate) struct Field {
+pub struct Field {
     client: Client,
     namespace: String,
     /// The number of clusters.
-    pub(crate) clusters: usize,
+    pub clusters: usize,
     /// The instances that all of them may have.
-    pub(crate) budget: i64,
+    pub budget: i64,
 }
 
 /// Returns the name of a cluster.
-pub(crate) fn name(number: usize) -> String {
+pub fn name(number: usize) -> String {
     format!("acid-b{number:03}")
 }
 
 /// Returns a new cluster of one instance.
-pub(crate) fn cluster(number: usize) -> Value {
+pub fn cluster(number: usize) -> Value {
     json!({
         "apiVersion": "acid.zalan.do/v1", "kind": "postgresql",
         "metadata": {
@@ -52,13 +54,11 @@ pub(crate) fn cluster(number: usize) -> Value {
 }
 
 impl Field {
-    /// Creates the clusters and the policies of their namespace.
-    pub(crate) async fn stage(ctx: &TestCtx, clusters: usize) -> Result<Self> {
-        Self::stage_with_room(ctx, clusters, ROOM).await
-    }
-
-    /// The same with `room` in the budget beyond one instance for each cluster.
-    pub(crate) async fn stage_with_room(ctx: &TestCtx, clusters: usize, room: i64) -> Result<Self> {
+    /// Creates the clusters, and a budget with `room` beyond one instance for each of them.
+    ///
+    /// # Errors
+    /// Fails when the API server refuses an object.
+    pub async fn stage(ctx: &TestCtx, clusters: usize, room: i64) -> Result<Self> {
         let items: Vec<Value> = (0..clusters).map(cluster).collect();
         let objects = json!({"apiVersion": "v1", "kind": "List", "items": items});
         let file = write(ctx.bed.directory(), "budget-field.json", &objects.to_string())?;
@@ -68,13 +68,15 @@ impl Field {
         let budget = i64::try_from(clusters)? + room;
         let namespace = ctx.namespace.clone();
         let field = Self { client: ctx.bed.client(), namespace, clusters, budget };
-        field.loosen().await?;
         field.set_budget().await?;
         Ok(field)
     }
 
     /// Lets counts become less, though nothing runs that could be judged.
-    async fn loosen(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// Fails when the API server refuses the policy.
+    pub async fn loosen(&self) -> Result<()> {
         let policies: Api<ClusterScalePolicy> = Api::all(self.client.clone());
         let policy = json!({
             "apiVersion": "pgscale.dev/v1alpha1", "kind": "ClusterScalePolicy",
@@ -116,14 +118,17 @@ impl Field {
     }
 
     /// Takes the budget away.
-    pub(crate) async fn without_budget(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// Fails when the API server refuses.
+    pub async fn without_budget(&self) -> Result<()> {
         let policies: Api<ScalePolicy> = Api::namespaced(self.client.clone(), &self.namespace);
-        policies.delete("budget", &kube::api::DeleteParams::default()).await?;
+        policies.delete("budget", &DeleteParams::default()).await?;
         Ok(())
     }
 
     /// Returns the clusters, as this client sees them.
-    pub(crate) fn api(&self, client: Client) -> Api<DynamicObject> {
+    pub fn api(&self, client: Client) -> Api<DynamicObject> {
         Api::namespaced_with(client, &self.namespace, &resource())
     }
 
@@ -136,13 +141,16 @@ impl Field {
     }
 
     /// Raises every cluster to two, all at once.
-    pub(crate) async fn raise_all(&self) -> Vec<(Answer, Duration)> {
+    pub async fn raise_all(&self) -> Vec<(Answer, Duration)> {
         let clusters = self.own();
         join_all((0..self.clusters).map(|number| edits::set(&clusters, number, 2))).await
     }
 
     /// Lowers every cluster to one. This has to be admitted.
-    pub(crate) async fn lower_all(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// Fails when one of them is not admitted.
+    pub async fn lower_all(&self) -> Result<()> {
         let clusters = self.own();
         for number in 0..self.clusters {
             let (answer, _) = edits::set(&clusters, number, 1).await;
@@ -152,20 +160,37 @@ impl Field {
     }
 
     /// Returns the sum of what is stored.
-    pub(crate) async fn stored(&self) -> Result<i64> {
+    ///
+    /// # Errors
+    /// Fails when the clusters cannot be listed.
+    pub async fn stored(&self) -> Result<i64> {
         let stored = self.own().list(&ListParams::default()).await?;
         Ok(stored.items.iter().filter_map(count).sum())
     }
 
+    /// Returns the ledger.
+    ///
+    /// # Errors
+    /// Fails when there is none.
+    pub async fn ledger(&self) -> Result<InstanceLedgerSpec> {
+        Ok(self.ledgers().get(LEDGER).await?.spec)
+    }
+
     /// Waits until no reservation is left, as after edits that were all answered.
-    pub(crate) async fn settled(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// Fails when one is left for longer than [`DECIDED`].
+    pub async fn settled(&self) -> Result<()> {
         self.settled_within(DECIDED).await
     }
 
     /// Waits until no reservation is left.
-    pub(crate) async fn settled_within(&self, limit: Duration) -> Result<()> {
+    ///
+    /// # Errors
+    /// Fails when one is left for longer.
+    pub async fn settled_within(&self, limit: Duration) -> Result<()> {
         until("no reservation to be left", limit, async || {
-            let ledger = self.ledgers().get(LEDGER).await?.spec;
+            let ledger = self.ledger().await?;
             Ok(if ledger.reserved == 0 {
                 Attempt::Done(())
             } else {
@@ -177,6 +202,6 @@ impl Field {
 }
 
 /// Returns the stored count of a cluster.
-pub(crate) fn count(cluster: &DynamicObject) -> Option<i64> {
+pub fn count(cluster: &DynamicObject) -> Option<i64> {
     cluster.data.pointer("/spec/numberOfInstances")?.as_i64()
 }
