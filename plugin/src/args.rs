@@ -3,6 +3,7 @@
 
 mod acting;
 mod connection;
+mod names;
 mod output;
 mod release;
 mod targets;
@@ -11,6 +12,7 @@ mod which;
 
 pub(crate) use acting::{Acting, DryRun, ReportFormat, WaitOptions, Why, reason};
 pub(crate) use connection::ConnectionFlags;
+pub(crate) use names::{NAME_IN_TEMPLATE, is_label, name_template};
 pub(crate) use output::{Shape, expression};
 pub(crate) use release::{ChartValues, Rehearsal, ReleaseFlag};
 pub(crate) use targets::{Target, Targets, cluster_name};

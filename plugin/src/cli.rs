@@ -8,8 +8,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::args::{ConnectionFlags, expression};
 use crate::commands::{
-    completion, doctor, down, history, install, lint, overrides, plan, policy, rbac, rules, set,
-    snapshot, status, switchover, top, undo, uninstall, up, upgrade, verify, version, wait,
+    completion, doctor, down, history, install, lint, overrides, plan, policy, rbac, rules, serve,
+    set, snapshot, status, switchover, top, undo, uninstall, up, upgrade, verify, version, wait,
 };
 use crate::connect::{Connection, Flags};
 use crate::error::Failure;
@@ -65,6 +65,7 @@ pub(crate) enum Verb {
     Rbac(rbac::Args),
     Lint(lint::Args),
     Snapshot(snapshot::Args),
+    Serve(serve::Args),
     Doctor(doctor::Args),
     Install(install::Args),
     Upgrade(upgrade::Args),
@@ -137,6 +138,7 @@ pub(crate) async fn run(
         | Verb::Override(_)
         | Verb::Plan(_)
         | Verb::Policy(_)
+        | Verb::Serve(_)
         | Verb::Set(_)
         | Verb::Snapshot(_)
         | Verb::Status(_)
@@ -189,6 +191,10 @@ pub(crate) async fn in_session(verb: Verb, session: &Session) -> Result<(), Fail
             rbac::run(&args, &Flags { namespace, ..Flags::default() }, &session.out)
         }
         Verb::Rules(args) => rules::run(&args, &session.out),
+        Verb::Serve(args) => {
+            args.check()?;
+            Err(Failure::usage("serve opens sessions of its own"))
+        }
         Verb::Set(args) => Box::pin(set::run(session, args)).await,
         Verb::Snapshot(args) => Box::pin(snapshot::run(session, args)).await,
         Verb::Status(args) => Box::pin(status::run(session, args)).await,

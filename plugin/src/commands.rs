@@ -13,6 +13,7 @@ pub(crate) mod policy;
 pub(crate) mod rbac;
 pub(crate) mod rules;
 mod scale;
+pub(crate) mod serve;
 pub(crate) mod set;
 pub(crate) mod snapshot;
 pub(crate) mod status;

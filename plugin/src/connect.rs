@@ -129,6 +129,35 @@ impl Connection {
         Self::to(config, &source, flags, false).await
     }
 
+    /// Connects to the same API server in the name of the bearer of `token`: no other credential
+    /// of the flags, the kubeconfig or the pod is shown.
+    ///
+    /// # Errors
+    /// The API server is reached without TLS, where a token could be read on the way.
+    pub(crate) async fn of_bearer(flags: &Flags, token: &str) -> Result<Self, Failure> {
+        let (mut config, source) = configuration(flags)?;
+        let alone = Flags {
+            token: Some(token.to_owned()),
+            client_certificate: None,
+            client_key: None,
+            as_user: None,
+            as_group: Vec::new(),
+            as_uid: None,
+            ..flags.clone()
+        };
+        config.auth_info = AuthInfo::default();
+        let server = alone.server.as_deref().map(parse_server).transpose()?;
+        if server.as_ref().unwrap_or(&config.cluster_url).scheme_str() == Some("http") {
+            return Err(Failure::usage("a token is passed on to an https:// API server only"));
+        }
+        let mut connection = Self::to(config, &source, &alone, false).await?;
+        // Commands that are shown are for the caller, who has a connection of their own.
+        connection.reach = Reach::default();
+        // For helm alone, and with the credential of the pod in it.
+        connection.kubeconfig = Value::Null;
+        Ok(connection)
+    }
+
     async fn to(
         mut config: Config,
         source: &Source,

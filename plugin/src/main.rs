@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use crate::cli::Cli;
+use crate::cli::{Cli, Verb};
 use crate::error::{Failure, Kind};
 use crate::session::Interruption;
 use crate::terminal::Output;
@@ -41,6 +41,7 @@ mod policy;
 mod reads;
 #[cfg(test)]
 mod screens;
+mod serve;
 mod services;
 mod session;
 mod status;
@@ -82,7 +83,7 @@ fn main() -> ExitCode {
     };
     let interruption = Interruption::default();
     let code = runtime.block_on(async {
-        let work = Box::pin(cli::run(cli, &out, interruption.clone()));
+        let work = Box::pin(run(cli, &out, interruption.clone()));
         match unless(interrupted, work, &interruption).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => fail(&out, &failure),
@@ -91,6 +92,15 @@ fn main() -> ExitCode {
     // A pending read of the terminal must not delay the end.
     runtime.shutdown_background();
     code
+}
+
+/// Runs the verb of `cli`. The server stands apart: it runs all others.
+async fn run(cli: Cli, out: &Arc<Output>, interruption: Interruption) -> Result<(), Failure> {
+    if let Verb::Serve(args) = cli.verb {
+        let manager = cli.connection.field_manager.clone();
+        return Box::pin(serve::run(args, cli.connection.into(), manager, out, interruption)).await;
+    }
+    Box::pin(cli::run(cli, out, interruption)).await
 }
 
 fn fail(out: &Output, failure: &Failure) -> ExitCode {

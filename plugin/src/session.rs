@@ -206,6 +206,11 @@ impl Session {
         Self { pace: Pace { until, ..self.pace }, ..self.clone() }
     }
 
+    /// The same session in another namespace.
+    pub(crate) fn in_namespace(&self, namespace: &str) -> Self {
+        Self { namespace: namespace.to_owned(), ..self.clone() }
+    }
+
     /// The same session for one cluster of several, in its own namespace; what it says begins with the cluster's name.
     pub(crate) fn of(&self, namespace: &str, name: &str) -> Self {
         Self {
@@ -334,7 +339,7 @@ impl Session {
 }
 
 /// Returns a number that no other record has, most likely.
-fn chance() -> u32 {
+pub(crate) fn chance() -> u32 {
     let [one, two, three, four, ..] = RandomState::new().hash_one(()).to_be_bytes();
     u32::from_be_bytes([one, two, three, four])
 }

@@ -144,6 +144,30 @@ impl Output {
         }
     }
 
+    /// Returns an output to these writers, without colours, widths and a person.
+    pub(crate) fn to_writers(
+        stdout: impl Write + Send + 'static,
+        stderr: impl Write + Send + 'static,
+    ) -> Self {
+        let channel =
+            |to: Box<dyn Write + Send>| Arc::new(Mutex::new(Channel { to, coloured: false }));
+        Self {
+            stdout: channel(Box::new(stdout)),
+            stderr: channel(Box::new(stderr)),
+            prefix: String::new(),
+            width: None,
+            width_of_notes: None,
+            terminal: None,
+            foot: Mutex::new(None),
+            redraws: false,
+            window: None,
+            person: None,
+            expression: OnceLock::new(),
+            reader_left: AtomicBool::new(false),
+            consent_noted: AtomicBool::new(false),
+        }
+    }
+
     /// Returns the same channels, with a word before every line to stderr. Live lines are for one
     /// cluster, so none are drawn.
     pub(crate) fn about(&self, whom: &str) -> Self {

@@ -211,14 +211,14 @@ fn text(args: &Args, all: &[Status], width: Option<usize>) -> String {
 
 /// The choice to read Events for the reasons, or not to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Events {
+pub(crate) enum Events {
     /// They cost a request per object that does not run.
     Left,
     Read,
 }
 
 /// Looks at one cluster once.
-pub(super) async fn look(
+pub(crate) async fn look(
     session: &Session,
     cluster: Postgresql,
     whom: AskWhom,

@@ -358,6 +358,8 @@ pub(crate) const COMMANDS: &[(&str, Parts)] = &[
     ("rbac", &[]),
     ("lint", LINT),
     ("snapshot", SNAPSHOT),
+    // What it does is permitted as the verb that a request becomes.
+    ("serve", &[]),
     ("doctor", doctor::DOCTOR),
     ("install", install::INSTALL),
     ("upgrade", install::INSTALL),

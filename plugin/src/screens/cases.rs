@@ -391,4 +391,11 @@ pub(super) const CASES: &[Case] = &[
         ..PLAIN
     },
     Case { name: "snapshot", line: "snapshot acid-a --to 2", ..PLAIN },
+    Case {
+        name: "serve for others",
+        line: "serve --address=0.0.0.0",
+        code: 2,
+        styled: &[(BAD, "error:")],
+        ..PLAIN
+    },
 ];

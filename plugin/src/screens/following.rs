@@ -205,3 +205,13 @@ async fn rbac() {
     "#);
     assert_eq!(on("rbac", BROAD).await, narrow);
 }
+
+#[tokio::test(start_paused = true)]
+async fn serve_for_others_needs_tokens_and_tls() {
+    insta::assert_snapshot!(on("serve for others", NARROW).await, @"
+    [stderr]
+    error: --address=0.0.0.0 can be reached from other machines: that needs
+      --pass-token, --tls-cert-file and --tls-private-key-file
+    [exit 2]
+    ");
+}

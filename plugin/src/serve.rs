@@ -1,0 +1,113 @@
+//! The HTTP API of `kubectl pgscale serve`: the same acts as on the command line, for programs.
+//!
+//! Nothing is judged here. A request becomes a command line (`verbs`), and runs in the name of its
+//! caller (`callers`): the API server's own permissions decide what each one may do.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use self::callers::{ByFlags, Caller, Callers as _};
+use self::listen::{Limits, Port, Tls};
+use self::names::Naming;
+use self::routes::{App, router};
+use crate::commands::serve::Args;
+use crate::connect::Flags;
+use crate::connect::clock::server_time;
+use crate::error::{Failure, Kind};
+use crate::session::{Interruption, chance};
+use crate::terminal::Output;
+
+mod answers;
+mod body;
+mod callers;
+mod fence;
+mod listen;
+mod metrics;
+mod names;
+#[cfg(test)]
+mod openapi;
+mod operations;
+mod problem;
+mod routes;
+#[cfg(test)]
+mod tests;
+mod verbs;
+
+/// The time that operations have to end after the server was asked to stop.
+const LAST: Duration = Duration::from_secs(20 * 60);
+
+/// Serves until it is interrupted.
+pub(crate) async fn run(
+    args: Args,
+    flags: Flags,
+    manager: Option<String>,
+    out: &Arc<Output>,
+    interruption: Interruption,
+) -> Result<(), Failure> {
+    args.check()?;
+    let own = !args.pass_token;
+    let callers = ByFlags { flags, manager };
+    if own {
+        // A kubeconfig that leads nowhere is reported now, and not to the first caller.
+        callers.session(Caller::Own, Arc::clone(out)).await?;
+    }
+    let tls = match (args.tls_cert_file, args.tls_private_key_file) {
+        (Some(certificate), Some(key)) => {
+            Some(Arc::new(Tls::of(certificate, key, Arc::clone(out))?))
+        }
+        _ => None,
+    };
+    let naming = Naming { cluster: args.cluster_template, namespace: args.namespace_template };
+    let mut app = App::new(Arc::new(callers), naming, server_time, chance);
+    app.passes_tokens = args.pass_token;
+    app.hosts = args.accept_hosts;
+    let app = Arc::new(app);
+    let address = SocketAddr::new(args.address, args.port);
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.map_err(|error| {
+        Failure::error(format!("cannot listen on {address}: {error}")).hint("choose another --port")
+    })?;
+    let address = listener.local_addr().unwrap_or(address);
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    out.said(&format!("Serving on {scheme}://{address}"))?;
+
+    let (stop, stopping) = watch::channel(false);
+    let port = Port {
+        listener,
+        router: router(Arc::clone(&app)),
+        tls,
+        limits: Limits::default(),
+        stopping,
+    };
+    let served = tokio::spawn(port.run());
+    interruption.ends_only(std::future::pending()).await;
+    app.stopping.store(true, Ordering::Release);
+    let running = app.operations.running();
+    if !running.is_empty() {
+        let names: Vec<String> =
+            running.iter().map(|it| format!("{}/{}", it.namespace, it.name)).collect();
+        out.note(&format!(
+            "Stopping when these changes have ended: {}. Interrupt again to leave them as they are.",
+            names.join(", ")
+        ));
+        interruption.means(format!(
+            "interrupted in the middle of changes of {}: see kubectl pgscale history of each",
+            names.join(", ")
+        ));
+        if timeout(LAST, app.operations.ended()).await.is_err() {
+            return Err(Failure::new(
+                Kind::Timeout,
+                format!("changes go on after {} min: {}", LAST.as_secs() / 60, names.join(", ")),
+            ));
+        }
+    }
+    stop.send_replace(true);
+    served.await.ok();
+    Ok(())
+}
