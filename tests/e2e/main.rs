@@ -9,6 +9,7 @@
 )]
 
 mod admission;
+mod api;
 mod bed;
 mod chart;
 mod cloning;
@@ -63,6 +64,7 @@ fn cases() -> Vec<Case> {
         verify::cases(),
         slots::cases(),
         history::cases(),
+        api::cases(),
         interruptions::cases(),
         losses::cases(),
         hand_over::cases(),

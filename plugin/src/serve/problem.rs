@@ -4,7 +4,7 @@
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use pgscale_guard::read::ReadError;
-use pgscale_guard::remedy::Line;
+use pgscale_guard::remedy::{Line, Remedy};
 use serde::Serialize;
 
 use super::operations::Link;
@@ -146,7 +146,9 @@ impl Problem {
             plan.to,
             rules.join(", ")
         );
-        let remedies = plan.ways_out().cloned().chain(plan.next());
+        // Of the next thing to do, the commands alone: its words belong to the screen of a plan.
+        let next = plan.next().map(|next| Remedy { note: None, ..next });
+        let remedies = plan.ways_out().cloned().chain(next);
         let failure = remedies.fold(Failure::refused(message), Failure::hint);
         let mut problem = Self::of(StatusCode::FORBIDDEN, &failure);
         problem.0.hints.dedup();
@@ -165,7 +167,8 @@ impl Problem {
 
     /// Returns it as an answer.
     pub(crate) fn answer(&self) -> Response<Body> {
-        let text = serde_json::to_vec(self).unwrap_or_default();
+        let mut text = serde_json::to_vec(self).unwrap_or_default();
+        text.push(b'\n');
         let mut answer = Response::new(Body::from(text));
         *answer.status_mut() =
             StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

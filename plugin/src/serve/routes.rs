@@ -235,9 +235,10 @@ fn json(status: StatusCode, text: Vec<u8>) -> Response<Body> {
 }
 
 fn document(status: StatusCode, object: &impl Serialize) -> Answer {
-    let text = serde_json::to_vec(object).map_err(|error| {
+    let mut text = serde_json::to_vec(object).map_err(|error| {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("failed to write JSON: {error}"))
     })?;
+    text.push(b'\n');
     Ok(json(status, text))
 }
 

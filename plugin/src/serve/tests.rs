@@ -229,7 +229,9 @@ async fn refusal_names_its_rules_and_changes_nothing() {
     assert_eq!((got.status, &answer["success"]), (403, &json!(false)), "{answer}");
     assert_eq!(answer["causes"][0]["rule"], "above-max", "{answer}");
     let hints = answer["hints"].to_string();
-    assert!(hints.contains("kubectl pgscale"), "{hints}");
+    assert!(hints.contains("\"kubectl pgscale up acid-a --to 4 -n db\"]"), "{hints}");
+    // Each is a sentence or a command, and no rest of a screen.
+    assert!(!hints.contains("\"4\""), "{hints}");
     assert!(got.head.contains("application/problem+json"), "{}", got.head);
     assert_eq!((world.declared(), server.app.operations.all().len()), (3, 0));
 }
