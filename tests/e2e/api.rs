@@ -152,8 +152,14 @@ async fn whole(ctx: TestCtx) -> Result<()> {
     }
     ensure!(cluster.declared().await? == 3, "changed by a caller without permissions");
 
-    let got = alice.ask(Method::GET, &path, None).await?;
-    ensure!(got.status == 200 && got.json()?["verdict"] == "HEALTHY", "{got:?}");
+    until("a healthy cluster", TIMEOUT, async || {
+        let got = alice.ask(Method::GET, &path, None).await?;
+        ensure!(got.status == 200, "{got:?}");
+        let state = got.json()?;
+        let done = state["verdict"] == "HEALTHY";
+        Ok(if done { Attempt::Done(()) } else { Attempt::NotYet(state["reasons"].to_string()) })
+    })
+    .await?;
     let writer = Writer::start(bed.client(), namespace, &cluster.name).await?;
     acknowledged(&writer, WARM).await?;
     let plan = alice.ask(Method::GET, &format!("{path}/plan?to=2"), None).await?.json()?;

@@ -41,6 +41,9 @@ impl Grant {
     }
 }
 
+/// Verbs that change nothing.
+const READS: [&str; 2] = ["get", "list"];
+
 /// Returns the names of the commands with permissions.
 pub(crate) fn commands() -> impl Iterator<Item = &'static str> {
     COMMANDS.iter().filter(|(_, parts)| !parts.is_empty()).map(|(name, _)| *name)
@@ -48,7 +51,8 @@ pub(crate) fn commands() -> impl Iterator<Item = &'static str> {
 
 /// Returns the Roles for one command, or for all of them. Empty where the command needs none.
 ///
-/// Of several ways to do the same, the first one is granted.
+/// Of several ways to do the same, the first one is granted. Of several places to read the same from,
+/// all are: the cluster decides in which one Patroni or the operator keeps it.
 pub(crate) fn grants(command: Option<&str>, namespaces: Namespaces<'_>) -> Vec<Grant> {
     let permissions = COMMANDS
         .iter()
@@ -56,8 +60,10 @@ pub(crate) fn grants(command: Option<&str>, namespaces: Namespaces<'_>) -> Vec<G
         .flat_map(|(_, parts)| parts.iter().copied().flatten());
     let mut rules: Vec<(Place, PolicyRule)> = Vec::new();
     for Permission { ways, .. } in permissions {
-        let Some(way) = ways.first() else { continue };
-        add(&mut rules, way);
+        let reads = ways.iter().all(|way| way.verbs.iter().all(|verb| READS.contains(verb)));
+        for way in ways.iter().take(if reads { ways.len() } else { 1 }) {
+            add(&mut rules, way);
+        }
     }
     let base = command.map_or("pgscale".to_owned(), |command| format!("pgscale-{command}"));
     let of = |place: Place| {
@@ -161,6 +167,27 @@ mod tests {
         }
         for command in ["rules", "completion", "rbac"] {
             assert!(grants(Some(command), Namespaces::default()).is_empty(), "{command}");
+        }
+    }
+
+    #[test]
+    fn printed_roles_read_wherever_patroni_and_the_operator_keep_it() {
+        let kept = [
+            (Place::Namespace, "", "configmaps"),
+            (Place::Namespace, "", "endpoints"),
+            (Place::Operator, "", "configmaps"),
+            (Place::Operator, "acid.zalan.do", "operatorconfigurations"),
+        ];
+        for (command, parts) in COMMANDS {
+            let judges =
+                parts.iter().copied().flatten().any(|permission| {
+                    permission.ways.iter().any(|way| way.resource == "endpoints")
+                });
+            for (place, group, resource) in kept.into_iter().filter(|_| judges) {
+                let verbs = &["get"];
+                let way = Access { verbs, group, resource, subresource: "", place };
+                assert!(granted(Some(command), &way), "{command}: {way:?}");
+            }
         }
     }
 
