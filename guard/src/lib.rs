@@ -62,6 +62,7 @@
 //! [`rules`] the checks, [`verdict`] the answer. [`objects`], [`operator`], [`patroni`] and
 //! [`postgresql`] decode what the API server and the members send.
 pub mod assessment;
+pub mod autoscale;
 pub mod capacity;
 pub mod change;
 pub mod duration;

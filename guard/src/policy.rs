@@ -26,7 +26,7 @@ use crate::selector::{matches, matches_all};
 use crate::severity::Severity;
 
 mod budget;
-mod calendar;
+pub(crate) mod calendar;
 mod crowd;
 mod own;
 mod spec;

@@ -14,7 +14,7 @@ use jiff::{Span, Timestamp, ToSpan as _};
 use super::spec::{Day, FreezeSpec, Way, WindowSpec, WindowsSpec};
 use crate::change::Direction;
 
-static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
+pub(crate) static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
 
 /// The number of days in which the next opening is looked for. A weekly window may lie in the hour
 /// that a clock skips.
@@ -188,7 +188,7 @@ impl Window {
 }
 
 /// Reads `09:30` as minutes of the day.
-fn minutes(text: &str) -> Result<i16, String> {
+pub(crate) fn minutes(text: &str) -> Result<i16, String> {
     let parsed = text
         .split_once(':')
         .and_then(|(hour, minute)| Some((hour.parse::<i16>().ok()?, minute.parse::<i16>().ok()?)));
@@ -199,7 +199,7 @@ fn minutes(text: &str) -> Result<i16, String> {
     }
 }
 
-fn day(weekday: Weekday) -> Day {
+pub(crate) fn day(weekday: Weekday) -> Day {
     match weekday {
         Weekday::Monday => Day::Mon,
         Weekday::Tuesday => Day::Tue,
