@@ -350,9 +350,6 @@ fn load(spec: &Spec, sample: &Sample, now: Timestamp) -> Result<Load, Reason> {
     let mut load = Load { replicas: 0, used: 0, requested: 0 };
     for replica in &sample.replicas {
         let member = replica.name.clone();
-        if replica.request == 0 {
-            return Err(Reason::NoRequest(member));
-        }
         match &replica.cpu {
             Cpu::Missing(why) => {
                 return Err(Reason::MetricMissing { member, why: why.clone() });
@@ -367,6 +364,9 @@ fn load(spec: &Spec, sample: &Sample, now: Timestamp) -> Result<Load, Reason> {
                 }
                 load.used = load.used.saturating_add(*millicores);
             }
+        }
+        if replica.request == 0 {
+            return Err(Reason::NoRequest(replica.name.clone()));
         }
         load.requested = load.requested.saturating_add(replica.request);
         load.replicas += 1;

@@ -8,8 +8,9 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::args::{ConnectionFlags, expression};
 use crate::commands::{
-    completion, doctor, down, history, install, lint, overrides, plan, policy, rbac, rules, serve,
-    set, snapshot, status, switchover, top, undo, uninstall, up, upgrade, verify, version, wait,
+    autoscale, completion, doctor, down, history, install, lint, overrides, plan, policy, rbac,
+    rules, serve, set, snapshot, status, switchover, top, undo, uninstall, up, upgrade, verify,
+    version, wait,
 };
 use crate::connect::{Connection, Flags};
 use crate::error::Failure;
@@ -54,6 +55,7 @@ pub(crate) enum Verb {
     Down(down::Args),
     #[command(alias = "scale")]
     Set(set::Args),
+    Autoscale(autoscale::Args),
     Switchover(switchover::Args),
     Wait(wait::Args),
     Verify(verify::Args),
@@ -130,7 +132,8 @@ pub(crate) async fn run(
         Verb::Install(args) if args.prints_alone() => {
             return Box::pin(install::print_alone(args, cli.connection.namespace, out)).await;
         }
-        Verb::Doctor(_)
+        Verb::Autoscale(_)
+        | Verb::Doctor(_)
         | Verb::Down(_)
         | Verb::History(_)
         | Verb::Install(_)
@@ -175,6 +178,7 @@ pub(crate) async fn run(
 /// Runs a verb in a session that is there already.
 pub(crate) async fn in_session(verb: Verb, session: &Session) -> Result<(), Failure> {
     match verb {
+        Verb::Autoscale(args) => Box::pin(autoscale::run(session, args)).await,
         Verb::Completion(args) => completion::run(&args, &session.out),
         Verb::Doctor(args) => Box::pin(doctor::run(session, args)).await,
         Verb::Down(args) => Box::pin(down::run(session, args)).await,

@@ -1,5 +1,6 @@
 //! One module per verb, with its flags, its help and its work.
 
+pub(crate) mod autoscale;
 pub(crate) mod completion;
 pub(crate) mod doctor;
 pub(crate) mod down;

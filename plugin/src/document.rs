@@ -17,6 +17,7 @@ use crate::watch::{self, Milestone};
 use effect::EffectDocument;
 use impact::{CommitDocument, ImpactDocument, RuleDocument};
 
+mod autoscale;
 mod doctor;
 mod effect;
 mod impact;
@@ -31,6 +32,7 @@ mod status;
 mod top;
 mod verify;
 
+pub(crate) use autoscale::AutoscaleDecision;
 pub(crate) use doctor::GuardDiagnosis;
 pub(crate) use lint::{ClusterSnapshot, LintReport, Sarif};
 pub(crate) use list::ScaleVerificationList;

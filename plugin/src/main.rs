@@ -10,6 +10,7 @@ use crate::session::Interruption;
 use crate::terminal::Output;
 
 mod args;
+mod autoscale;
 mod cli;
 mod commands;
 mod completion;

@@ -284,6 +284,17 @@ impl Output {
         self.data(&text)
     }
 
+    /// Writes one object of several to stdout, as a line of JSON, or its parts that the expression
+    /// selects.
+    pub(crate) fn json_line(&self, object: &impl Serialize) -> Result<(), Failure> {
+        if self.expression.get().is_some() {
+            return self.document(Format::Json, object);
+        }
+        let text = serde_json::to_string(object)
+            .map_err(|error| Failure::error(format!("failed to write JSON: {error}")))?;
+        self.data(&text)
+    }
+
     /// Writes a result in words to stdout.
     pub(crate) fn said(&self, text: &str) -> Result<(), Failure> {
         self.data(&wrap(text, self.width, HANG))

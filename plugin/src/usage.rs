@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, ListParams};
+use pgscale_guard::autoscale::Cpu;
 use pgscale_guard::capacity::Look;
 use pgscale_guard::duration::exact;
 use pgscale_guard::quantity::Amount;
@@ -47,6 +49,47 @@ pub(crate) type Usages = BTreeMap<(String, String), Usage>;
 /// # Errors
 /// One line for people: the API is not served, no permission, no answer in time.
 pub(crate) async fn read(session: &Session, namespace: Option<&str>) -> Look<Usages> {
+    Ok(list(session, namespace).await?.iter().filter_map(of_pod).collect())
+}
+
+/// Reads the CPU of the `postgres` containers of a namespace, by the names of their pods. Sidecars
+/// count for none of it, and memory is not needed for it.
+///
+/// # Errors
+/// One line for people: the API is not served, no permission, no answer in time.
+pub(crate) async fn of_postgres(session: &Session, namespace: &str) -> Look<BTreeMap<String, Cpu>> {
+    let pods = list(session, Some(namespace)).await?;
+    Ok(pods.iter().filter_map(|pod| Some((pod.metadata.name.clone()?, cpu(pod)))).collect())
+}
+
+/// Returns the CPU of the `postgres` container of one pod.
+fn cpu(object: &DynamicObject) -> Cpu {
+    let missing = |why: &str| Cpu::Missing(why.to_owned());
+    let at = object.data.get("timestamp").and_then(Value::as_str);
+    let Some(at) = at.and_then(|at| at.parse::<Timestamp>().ok()) else {
+        return missing("it has no timestamp");
+    };
+    let containers = object.data.get("containers").and_then(Value::as_array);
+    let postgres =
+        containers.into_iter().flatten().find(|it| it.get("name") == Some(&"postgres".into()));
+    let Some(postgres) = postgres else {
+        return missing("there is none of its postgres container");
+    };
+    match postgres.pointer("/usage/cpu") {
+        None | Some(Value::Null) => missing("its postgres container has none"),
+        Some(value) => match value.as_str().and_then(amount_of) {
+            Some(cores) => Cpu::Used { millicores: cores.times(1000).units(), at },
+            None => Cpu::NotANumber(value.as_str().map_or(value.to_string(), str::to_owned)),
+        },
+    }
+}
+
+/// Reads an amount, which is never below 0.
+fn amount_of(text: &str) -> Option<Amount> {
+    Amount::of(&Quantity(text.to_owned())).filter(|amount| *amount >= Amount::default())
+}
+
+async fn list(session: &Session, namespace: Option<&str>) -> Look<Vec<DynamicObject>> {
     let resource = ApiResource {
         group: "metrics.k8s.io".to_owned(),
         version: "v1beta1".to_owned(),
@@ -62,7 +105,7 @@ pub(crate) async fn read(session: &Session, namespace: Option<&str>) -> Look<Usa
     let (all, limit) = (ListParams::default(), session.pace.impact);
     match timeout(limit, pods.list(&all)).await {
         Err(_) => Err(format!("{RESOURCE}: no answer within {}", exact(limit))),
-        Ok(Ok(list)) => Ok(list.items.iter().filter_map(of_pod).collect()),
+        Ok(Ok(list)) => Ok(list.items),
         Ok(Err(error)) => Err(why(&error)),
     }
 }
@@ -88,10 +131,8 @@ fn of_pod(object: &DynamicObject) -> Option<((String, String), Usage)> {
 }
 
 fn of_container(container: &Value) -> Option<Usage> {
-    let amount = |resource: &str| {
-        let text = container.pointer(&format!("/usage/{resource}"))?.as_str()?;
-        Amount::of(&Quantity(text.to_owned())).filter(|amount| *amount >= Amount::default())
-    };
+    let amount =
+        |resource: &str| amount_of(container.pointer(&format!("/usage/{resource}"))?.as_str()?);
     Some(Usage {
         millicores: amount("cpu")?.times(1000).units(),
         memory: amount("memory")?.units(),
@@ -125,6 +166,29 @@ mod tests {
         };
         let said = why(&kube::Error::Api(Box::new(plain)));
         assert_eq!(said, "metrics.k8s.io is not served here (metrics-server does that)");
+    }
+
+    #[test]
+    fn cpu_of_postgres_counts_no_sidecar_needs_no_memory_and_tells_missing_from_nan() {
+        let at: Timestamp = "2026-11-24T10:00:00Z".parse().unwrap();
+        let read = |value: Value| {
+            let object = json!({"metadata": {"name": "acid-a-1"}, "timestamp": at, "containers": [
+                {"name": "exporter", "usage": {"cpu": "3"}}, {"name": "postgres", "usage": value}]});
+            cpu(&serde_json::from_value(object).unwrap())
+        };
+        for (value, want) in [
+            (json!({"cpu": "1500m"}), Cpu::Used { millicores: 1500, at }),
+            (json!({"cpu": "0", "memory": "x"}), Cpu::Used { millicores: 0, at }),
+            (json!({"cpu": "NaN"}), Cpu::NotANumber("NaN".to_owned())),
+            (json!({"cpu": "-1"}), Cpu::NotANumber("-1".to_owned())),
+            (json!({"cpu": 1}), Cpu::NotANumber("1".to_owned())),
+            (json!({}), Cpu::Missing("its postgres container has none".to_owned())),
+        ] {
+            assert_eq!(read(value.clone()), want, "{value}");
+        }
+        let bare = json!({"metadata": {"name": "acid-a-1"}, "containers": []});
+        let untimed = cpu(&serde_json::from_value(bare).unwrap());
+        assert_eq!(untimed, Cpu::Missing("it has no timestamp".to_owned()));
     }
 
     #[test]

@@ -115,6 +115,20 @@ const RULES: &[Rule] = &[
         known: &[],
     },
     Rule {
+        from: &["guard::autoscale"],
+        to: &[
+            "guard::assessment",
+            "guard::facts",
+            "guard::objects",
+            "guard::overrides",
+            "guard::rules",
+            "guard::verdict",
+        ],
+        except: &[],
+        why: "what load and clock ask for is not whether it is allowed",
+        known: &[],
+    },
+    Rule {
         from: &["guard::facts"],
         to: &[
             "guard::assessment",

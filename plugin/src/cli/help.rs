@@ -15,9 +15,10 @@ const TEMPLATE: &str =
     "{about-with-newline}\n{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}";
 
 /// Flags that only `help VERB` lists.
-const RARE: [&str; 18] = [
+const RARE: [&str; 22] = [
     "at",
     "confirm",
+    "cooldown",
     "current",
     "current_replicas",
     "expect_plan",
@@ -31,8 +32,11 @@ const RARE: [&str; 18] = [
     "settle",
     "show_labels",
     "sort_by",
+    "stale_after",
     "stop_on_error",
+    "time_zone",
     "timestamps",
+    "tolerance",
     "wait",
 ];
 

@@ -90,6 +90,30 @@ pub(super) async fn run(session: &Session, request: &ScaleRequest) -> Result<(),
     }
 }
 
+/// Carries a request for one cluster out, and returns its outcome instead of printing it. No person
+/// has seen the plan: where a rule could not be judged, nothing is done.
+///
+/// # Errors
+/// Where there is no plan, or where a rule could not be judged.
+pub(super) async fn unattended(
+    session: &Session,
+    request: &ScaleRequest,
+) -> Result<Outcome, Failure> {
+    let jobs = Box::pin(jobs(session, request)).await?;
+    show(session, request, &jobs);
+    if let Some(plan) = jobs.iter().filter_map(Job::ready).find(|it| !it.unjudged().is_empty()) {
+        return Err(Failure::refused(format!(
+            "postgresql {} stays at {}: {} could not be judged",
+            plan.cluster(),
+            crate::terminal::text::instances(plan.from),
+            plan.unjudged().join(", ")
+        )));
+    }
+    let agreed = agreement::seek(session, request, &jobs).await?;
+    let mut ended = Box::pin(carry_out(session, request, jobs, agreed)).await;
+    ended.pop().ok_or_else(|| Failure::error("there is no cluster to change"))
+}
+
 /// Prepares one job for each cluster that is named.
 ///
 /// # Errors

@@ -9,9 +9,10 @@ use schemars::{JsonSchema, Schema};
 use serde_json::Value;
 
 use super::{
-    ClusterSnapshot, ClusterUsageList, EffectivePolicy, GuardDiagnosis, LintReport, PolicyTest,
-    Program, RuleList, ScaleHistory, ScaleHistoryList, ScalePlan, ScaleReport, ScaleReportList,
-    ScaleStatus, ScaleStatusList, ScaleVerification, ScaleVerificationList,
+    AutoscaleDecision, ClusterSnapshot, ClusterUsageList, EffectivePolicy, GuardDiagnosis,
+    LintReport, PolicyTest, Program, RuleList, ScaleHistory, ScaleHistoryList, ScalePlan,
+    ScaleReport, ScaleReportList, ScaleStatus, ScaleStatusList, ScaleVerification,
+    ScaleVerificationList,
 };
 use crate::cli::Cli;
 use crate::generated;
@@ -26,6 +27,7 @@ fn schema<T: JsonSchema>() -> Schema {
 /// Returns every kind of document, with its schema.
 fn schemas() -> Vec<(&'static str, Value)> {
     [
+        ("AutoscaleDecision", schema::<AutoscaleDecision>()),
         ("ClusterSnapshot", schema::<ClusterSnapshot>()),
         ("ClusterUsageList", schema::<ClusterUsageList<'static>>()),
         ("EffectivePolicy", schema::<EffectivePolicy>()),
@@ -73,6 +75,10 @@ async fn printed_documents_keep_to_their_schemas() {
     let tried = format!("policy test -f {policy} -o json");
     for (world, line) in [
         (World::new(3, 0), "status acid-a -o json"),
+        (
+            World::new(3, 0).using("1600m", 10),
+            "autoscale acid-a --cpu 80 --min 3 --max 7 --once -o json",
+        ),
         (World::new(3, 0).silent(), "status acid-a -o json"),
         (World::new(3, 0).quota_spent(), "status acid-a --why -o json"),
         (World::new(3, 0).limited(1, 3, 9), "status -A -o json"),

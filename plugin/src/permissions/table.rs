@@ -308,6 +308,18 @@ pub(crate) const SCALE: Parts = &[
     &[SQL, USAGE, EVENTS, LOGS, HISTORY, TELL],
     GROUND,
 ];
+/// The permissions of `autoscale`: those of every change, and the CPU that it follows.
+const AUTOSCALE: Parts = &[
+    &[GET_CLUSTER, WRITE_COUNT],
+    &[Permission { need: Need::Reported("only a schedule is followed, and no load"), ..USAGE }],
+    CLUSTER,
+    &[CHECKPOINT],
+    LAW,
+    &[OVERRIDES, VOLUMES, SERVICES],
+    ROOM,
+    &[SQL, EVENTS, LOGS, HISTORY, TELL],
+    GROUND,
+];
 /// The permissions of `switchover`. Those for policies, overrides and surroundings serve only
 /// `--for`.
 pub(crate) const SWITCHOVER: Parts = &[
@@ -347,6 +359,7 @@ pub(crate) const COMMANDS: &[(&str, Parts)] = &[
     ("up", SCALE),
     ("down", SCALE),
     ("set", SCALE),
+    ("autoscale", AUTOSCALE),
     ("switchover", SWITCHOVER),
     ("wait", WAIT),
     ("verify", VERIFY),

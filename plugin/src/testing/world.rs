@@ -68,6 +68,8 @@ struct State {
     with_resources: bool,
     /// metrics.k8s.io is served.
     metered: bool,
+    /// What the `postgres` container of each replica uses of one core, and the age of the value.
+    using: Option<(&'static str, i64)>,
     hidden: Vec<&'static str>,
     policies: Vec<Value>,
     quota_spent: bool,
@@ -121,6 +123,7 @@ impl World {
             silent: false,
             with_resources: false,
             metered: false,
+            using: None,
             hidden: Vec::new(),
             policies: Vec::new(),
             quota_spent: false,

@@ -72,8 +72,13 @@ impl State {
                 "labels": {"cluster-name": "acid-a",
                     "spilo-role": if leads { "master" } else { "replica" }}},
             "spec": {"nodeName": if pending { Value::Null } else { json!(format!("node-{ordinal}")) },
-                "containers": [{"name": "postgres"}]},
+                "containers": [{"name": "postgres", "resources": self.requested()}]},
             "status": status})
+    }
+
+    /// Returns the requests of the `postgres` container.
+    fn requested(&self) -> Value {
+        self.using.map_or(json!({}), |_| json!({"requests": {"cpu": "1"}}))
     }
 
     pub(super) fn slice(&self, replicas: bool) -> Value {
