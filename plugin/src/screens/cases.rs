@@ -49,6 +49,12 @@ fn two() -> World {
 
 pub(super) const CASES: &[Case] = &[
     Case {
+        name: "autoscale",
+        world: || World::new(3, 0).using("1600m", 10),
+        line: "autoscale acid-a --cpu 80 --min 3 --max 7 --once",
+        ..PLAIN
+    },
+    Case {
         name: "status",
         world: || governed(3, 0).stalled(&[2]),
         line: "status acid-a",

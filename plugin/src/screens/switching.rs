@@ -158,3 +158,12 @@ async fn switchover_in_vain() {
     [exit 4]
     ");
 }
+
+#[tokio::test(start_paused = true)]
+async fn autoscale() {
+    insta::assert_snapshot!(on("autoscale", BROAD).await, @"
+    [stdout]
+    2026-11-24T10:00:00Z db/acid-a stays at 3: StabilisingUp: more are wanted; not before 10:01:00Z (CPU 160%)
+    [exit 0]
+    ");
+}
