@@ -100,7 +100,7 @@ async fn measure(session: &Session, facts: &Facts) -> Vec<Replica> {
         (Ok(usages), Ok(_)) => usages
             .get(name)
             .cloned()
-            .unwrap_or_else(|| Cpu::Missing("metrics.k8s.io has none of it".to_owned())),
+            .unwrap_or_else(|| Cpu::Missing("metrics.k8s.io does not know it".to_owned())),
     };
     let request = |name: &str| {
         requests.as_ref().ok().and_then(|requests| requests.get(name)).copied().unwrap_or(0)

@@ -53,7 +53,7 @@ pub(crate) async fn read(session: &Session, namespace: Option<&str>) -> Look<Usa
 }
 
 /// Reads the CPU of the `postgres` containers of a namespace, by the names of their pods. Sidecars
-/// count for none of it, and memory is not needed for it.
+/// do not count, and memory is not needed for it.
 ///
 /// # Errors
 /// One line for people: the API is not served, no permission, no answer in time.
