@@ -15,7 +15,7 @@ const TEMPLATE: &str =
     "{about-with-newline}\n{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}";
 
 /// Flags that only `help VERB` lists.
-const RARE: [&str; 22] = [
+const RARE: [&str; 23] = [
     "at",
     "confirm",
     "cooldown",
@@ -24,6 +24,7 @@ const RARE: [&str; 22] = [
     "expect_plan",
     "facts",
     "ignore_not_found",
+    "interval",
     "max_parallel",
     "no_headers",
     "operator_config",

@@ -45,7 +45,7 @@ Examples:
 pub(crate) struct Args {
     #[command(flatten)]
     target: Target,
-    /// Wanted CPU of the replicas, in percent of requests.
+    /// Wanted CPU, in percent of the requests.
     #[arg(long, value_name = "PERCENT", required_unless_present = "schedule",
         value_parser = clap::value_parser!(u32).range(1..=1000))]
     cpu: Option<u32>,
@@ -58,7 +58,7 @@ pub(crate) struct Args {
     /// A count from a time on: Mon,Tue,08:00=5.
     ///
     /// Without days: every day. May be given several times; the one that began last holds.
-    #[arg(long, value_name = "[DAYS,]TIME=N")]
+    #[arg(long, value_name = "WHEN=N")]
     schedule: Vec<String>,
     /// The time zone of --schedule, such as Europe/Berlin.
     #[arg(long, value_name = "ZONE", default_value = "UTC")]
@@ -67,10 +67,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PERCENT", default_value = "10",
         value_parser = clap::value_parser!(u32).range(0..=100))]
     tolerance: u32,
-    /// Time for which more must be wanted before a step.
+    /// Time for which more must be wanted.
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = timeout)]
     up_after: Duration,
-    /// Time for which fewer must be wanted before a step.
+    /// Time for which fewer must be wanted.
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = timeout)]
     down_after: Duration,
     /// Rest after a change, and after one that failed.
