@@ -35,6 +35,9 @@ mod lint;
 mod members;
 mod nodes;
 mod outcome;
+#[cfg(feature = "serve")]
+#[cfg_attr(not(test), expect(dead_code, reason = "the router of `serve` calls it"))]
+mod page;
 mod patience;
 mod permissions;
 mod plan;
