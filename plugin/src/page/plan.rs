@@ -144,9 +144,8 @@ fn send(plan: &Plan, place: &str) -> Markup {
 /// Returns the command that does the same.
 fn command(plan: &Plan, place: &str) -> Option<String> {
     let verb = if plan.asked < plan.from { "down" } else { "up" };
-    let mut argv: Vec<String> = ["kubectl", "pgscale", verb, &plan.metadata.name, "--to"]
-        .map(str::to_owned)
-        .into();
+    let mut argv: Vec<String> =
+        ["kubectl", "pgscale", verb, &plan.metadata.name, "--to"].map(str::to_owned).into();
     argv.extend([plan.asked.to_string(), "--expect-plan".to_owned(), plan.hash.clone()]);
     if plan.asked == 0 {
         argv.extend(["--confirm".to_owned(), place.to_owned()]);

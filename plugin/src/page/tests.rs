@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::testing::{World, run};
 
-
+mod browser;
 
 /// Returns the document that a command prints.
 async fn document(world: &World, line: &str) -> Value {
@@ -160,7 +160,8 @@ async fn the_documents_are_shown_as_they_are() {
     let world = World::new(3, 2);
     let all: Fleet = serde_json::from_value(document(&world, "status -A -o json").await).unwrap();
     assert!(fleet(&all).into_string().contains("/cluster/db/acid-a"));
-    let one: Status = serde_json::from_value(document(&world, "status acid-a -o json").await).unwrap();
+    let one: Status =
+        serde_json::from_value(document(&world, "status acid-a -o json").await).unwrap();
     let page = cluster(&one).into_string();
     assert!(page.contains("acid-a-2") && page.contains("Another count"), "{page}");
     assert!(page.contains("/cluster/db/acid-a/plan?to=2"), "{page}");
