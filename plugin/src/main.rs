@@ -36,7 +36,7 @@ mod members;
 mod nodes;
 mod outcome;
 #[cfg(feature = "serve")]
-#[cfg_attr(not(test), expect(dead_code, reason = "the router of `serve` calls it"))]
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "the router of `serve` calls it"))]
 mod page;
 mod patience;
 mod permissions;

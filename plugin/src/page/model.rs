@@ -192,8 +192,6 @@ pub(crate) struct Plan {
     pub(crate) from: i64,
     /// The count that the operator would make of it.
     pub(crate) to: i64,
-    /// The leader.
-    pub(crate) leader: Option<String>,
     /// The switchover before the change.
     pub(crate) leader_move: Option<Move>,
     /// The members that go.

@@ -136,7 +136,10 @@ fn pages_load_assets_that_are_there() {
         assert_eq!(paths.len(), 2);
         assert!(paths.iter().all(|path| asset(path).is_some()), "{paths:?}");
     }
-    assert!(asset("/assets/app.js").is_none());
+    let missing: Option<&Asset> = asset("/assets/app.js");
+    assert_eq!(missing, None);
+    assert!(asset(&super::assets::STYLE.path).unwrap().cache.contains("immutable"));
+    assert_eq!(PAGE_CACHE, "no-store");
 }
 
 #[test]
