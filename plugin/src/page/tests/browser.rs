@@ -245,8 +245,7 @@ impl Browser {
         let Ok(directory) = std::env::var("PGSCALE_PICTURES") else { return };
         for (width, scheme) in [(1280, "light"), (390, "dark")] {
             let cdp = |cmd: &str, params: Value| json!({"cmd": cmd, "params": params});
-            let metrics =
-                json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false});
+            let metrics = json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600});
             self.give("goog/cdp/execute", cdp("Emulation.setDeviceMetricsOverride", metrics)).await;
             let media = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
             self.give("goog/cdp/execute", cdp("Emulation.setEmulatedMedia", media)).await;
