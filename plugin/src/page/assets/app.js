@@ -75,7 +75,9 @@
       const all = [...series].sort(([a], [b]) => a.localeCompare(b, undefined, { numeric: true }));
       if (all.length === 0) return;
       $("lag").hidden = false;
-      const [width, height, left, bottom] = [640, 200, 76, 24];
+      // One unit is one pixel on a narrow screen, so that the texts keep their size.
+      const width = Math.max(280, Math.min(640, $("chart").clientWidth));
+      const [height, left, bottom] = [200, 76, 24];
       const start = Math.min(...all.map(([, points]) => points[0][0]), now - 30000);
       const most = Math.max(1024, ...all.flatMap(([, points]) => points.map((it) => it[1])));
       const x = (time) => left + (width - left - 8) * (time - start) / (now - start);
