@@ -35,8 +35,6 @@ mod lint;
 mod members;
 mod nodes;
 mod outcome;
-#[cfg(feature = "serve")]
-#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "the router of `serve` calls it"))]
 mod page;
 mod patience;
 mod permissions;

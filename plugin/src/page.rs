@@ -17,9 +17,9 @@ mod plan;
 mod tests;
 mod words;
 
-pub(crate) use assets::{Asset, HEADERS, PAGE_CACHE, asset};
+pub(crate) use assets::{HEADERS, PAGE_CACHE, asset};
 pub(crate) use layout::failure;
-pub(crate) use model::{Fleet, Line, Operation, Plan, Status};
+pub(crate) use model::{Fleet, Line, Metadata, Operation, Plan, Status};
 
 /// Returns the page at `/`: every cluster, the worst first.
 pub(crate) fn fleet(fleet: &Fleet) -> Markup {

@@ -12,10 +12,11 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use self::app::App;
 use self::callers::{ByFlags, Caller, Callers as _};
 use self::listen::{Limits, Port, Tls};
 use self::names::Naming;
-use self::routes::{App, router};
+use self::routes::router;
 use crate::commands::serve::Args;
 use crate::connect::Flags;
 use crate::connect::clock::server_time;
@@ -24,16 +25,21 @@ use crate::session::{Interruption, chance};
 use crate::terminal::Output;
 
 mod answers;
+mod app;
 mod body;
 mod callers;
+mod changes;
 mod fence;
+mod following;
 mod listen;
 mod metrics;
 mod names;
 #[cfg(test)]
 mod openapi;
 mod operations;
+mod pages;
 mod problem;
+mod reads;
 mod routes;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ pub(crate) use pgscale_guard::testing::{answer, now, report};
 use pgscale_guard::{Change, Policies, Seen};
 use serde_json::{Value, json};
 
+pub(crate) mod browser;
 mod growth;
 mod with_resources;
 mod world;

@@ -292,8 +292,12 @@ pub(crate) struct Operation {
     pub(crate) title: String,
     /// What has happened until now.
     pub(crate) lines: Vec<Line>,
-    /// It has ended, and nothing more comes.
-    pub(crate) ended: bool,
+    /// The word for its end. `None` while it goes on.
+    pub(crate) result: Option<String>,
+    /// Why it did not end as asked.
+    pub(crate) message: Option<String>,
+    /// What to do next.
+    pub(crate) hints: Vec<String>,
 }
 
 /// A line of a timeline.

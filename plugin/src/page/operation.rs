@@ -14,12 +14,18 @@ pub(super) fn page(operation: &Operation) -> Markup {
     let events = format!("/operations/{}/events", words::segment(&operation.id));
     let main = html! {
         p.lead #progress role="status" {
-            @if operation.ended { span.badge.unknown { "Ended" } " The last line says how." }
-            @else { span.badge.warn { "Runs" } " It goes on when you close this page." }
+            @match (&operation.result, &operation.message) {
+                (None, _) => { span.badge.warn { "Runs" } " It goes on when you close this page." }
+                (Some(result), None) => { span.badge.good { (result) } " It has ended." }
+                (Some(result), Some(message)) => { span.badge.bad { (result) } " " (message) }
+            }
+        }
+        ul #hints hidden[operation.hints.is_empty()] {
+            @for hint in &operation.hints { li { code { (hint) } } }
         }
         h2 { "Timeline" }
         ol #timeline.timeline aria-live="polite" aria-relevant="additions"
-            data-events=[(!operation.ended).then_some(events)] data-seq=(last) {
+            data-events=[operation.result.is_none().then_some(events)] data-seq=(last) {
             @for line in &operation.lines {
                 li data-seq=(line.seq) { time datetime=(line.at) { (words::clock(&line.at)) } " "
                     span { (line.text) } }

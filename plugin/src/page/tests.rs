@@ -49,10 +49,12 @@ fn stranger_plan(text: &str, asked: i64) -> Plan {
 fn stranger_operation(text: &str) -> Operation {
     Operation {
         id: text.to_owned(),
-        metadata: super::model::Metadata { namespace: text.to_owned(), name: text.to_owned() },
+        metadata: Metadata { namespace: text.to_owned(), name: text.to_owned() },
         title: text.to_owned(),
         lines: vec![Line { seq: 1, at: text.to_owned(), text: text.to_owned() }],
-        ended: false,
+        result: Some(text.to_owned()),
+        message: Some(text.to_owned()),
+        hints: vec![text.to_owned()],
     }
 }
 
@@ -60,7 +62,7 @@ fn stranger_operation(text: &str) -> Operation {
 fn pages(text: &str) -> [String; 6] {
     let all = Fleet {
         items: vec![status(text, "DOWN")],
-        budgets: vec![super::model::Budget {
+        budgets: vec![model::Budget {
             namespace: text.to_owned(),
             instances: 3,
             used: None,
@@ -112,7 +114,7 @@ proptest! {
 
     #[test]
     fn an_address_has_the_segments_it_should(text in "\\PC{1,20}") {
-        let address = super::words::cluster(&super::model::Metadata { namespace: text.clone(), name: text });
+        let address = words::cluster(&Metadata { namespace: text.clone(), name: text });
         prop_assert_eq!(address.matches('/').count(), 3);
         prop_assert!(!address.contains(['?', '#', '\\', '"']));
         prop_assert!(!address.split('/').any(|it| it == "." || it == ".."));
@@ -136,9 +138,9 @@ fn pages_load_assets_that_are_there() {
         assert_eq!(paths.len(), 2);
         assert!(paths.iter().all(|path| asset(path).is_some()), "{paths:?}");
     }
-    let missing: Option<&Asset> = asset("/assets/app.js");
+    let missing = asset("/assets/app.js");
     assert_eq!(missing, None);
-    assert!(asset(&super::assets::STYLE.path).unwrap().cache.contains("immutable"));
+    assert!(asset(&assets::STYLE.path).unwrap().cache.contains("immutable"));
     assert_eq!(PAGE_CACHE, "no-store");
 }
 
@@ -174,18 +176,18 @@ async fn the_documents_are_shown_as_they_are() {
     assert!(page.contains(&format!("--expect-plan {}", ready.hash)), "{page}");
     let next = &ready.leader_move.as_ref().unwrap().to;
     assert_eq!(
-        super::plan::sentence(&ready),
+        plan::sentence(&ready),
         format!("Run 2 instead of 3: acid-a-2 goes; leader moves from acid-a-2 to {next}")
     );
 }
 
 #[tokio::test]
 async fn a_refused_plan_has_rules_and_no_button() {
-    let world = World::new(3, 0).stalled(&[1, 2]);
+    let world = World::new(3, 0).policy("small", &json!({"instances": {"max": 4}}));
     let refused: Plan =
-        serde_json::from_value(document(&world, "plan acid-a --to 1 -o json").await).unwrap();
+        serde_json::from_value(document(&world, "plan acid-a --to 9 -o json").await).unwrap();
     let page = plan(&refused).into_string();
-    assert!(page.contains("Refused") && page.contains(&refused.findings[0].rule));
+    assert!(page.contains("Refused") && page.contains("<code>above-max</code>"), "{page}");
     assert!(!page.contains("id=\"send\""), "{page}");
 }
 
@@ -200,6 +202,6 @@ fn zero_asks_for_the_name_and_the_button_waits_for_the_script() {
 #[test]
 fn amounts_have_units() {
     for (amount, text) in [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (1 << 30, "1 GiB")] {
-        assert_eq!(super::words::bytes(amount), text);
+        assert_eq!(words::bytes(amount), text);
     }
 }

@@ -160,6 +160,21 @@ impl Problem {
         problem
     }
 
+    /// Returns the HTTP status in words.
+    pub(crate) fn title(&self) -> &str {
+        &self.0.title
+    }
+
+    /// Returns what was asked, and why it was not done.
+    pub(crate) fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// Returns what to do next.
+    pub(crate) fn hints(&self) -> &[String] {
+        &self.0.hints
+    }
+
     /// Returns its message and what to do next.
     pub(crate) fn said(self) -> (Option<String>, Vec<String>) {
         (Some(self.0.message), self.0.hints)
@@ -180,6 +195,8 @@ impl Problem {
         if let Some(seconds) = self.0.retry_after_seconds {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        // For a page that draws it.
+        answer.extensions_mut().insert(self.clone());
         answer
     }
 }

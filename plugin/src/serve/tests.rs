@@ -11,11 +11,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::app::App;
 use super::callers::{Caller, Callers};
 use super::listen::{Limits, Port, Tls};
 use super::names::Naming;
 use super::operations::About;
-use super::routes::{App, router};
+use super::routes::router;
 use crate::connect::clock::server_time;
 use crate::error::Failure;
 use crate::session::Session;
@@ -23,6 +24,7 @@ use crate::terminal::Output;
 use crate::terminal::testing::Screen;
 use crate::testing::World;
 
+mod browser;
 mod hostile;
 mod ports;
 mod tokens;

@@ -185,9 +185,14 @@
     };
     source.addEventListener("progress", add);
     source.addEventListener("end", (event) => {
-      add(event);
       source.close();
-      say("unknown", "Ended", "The last line says how.");
+      let ended;
+      try { ended = JSON.parse(event.data); } catch { say("unknown", "Ended", "Reload the page to see how."); return; }
+      const well = ended.message === undefined;
+      say(well ? "good" : "bad", ended.result, well ? "It has ended." : ended.message);
+      const hints = (ended.hints ?? []).map((hint) => make("li", {}, make("code", {}, hint)));
+      $("hints").hidden = hints.length === 0;
+      $("hints").replaceChildren(...hints);
     });
     source.addEventListener("error", () => {
       const closed = source.readyState === EventSource.CLOSED;

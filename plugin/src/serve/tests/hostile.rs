@@ -24,7 +24,7 @@ async fn bad_requests_get_a_clear_answer_and_change_nothing() {
         ("POST", SCALE, &[json], five, 405),
         ("GET", SCALE, &[], "", 405),
         ("DELETE", "/operations/x", &[], "", 405),
-        ("GET", "/", &[], "", 404),
+        ("GET", "/nothing", &[], "", 404),
         ("GET", "/operations/x", &[], "", 404),
         ("GET", "/operations/x/events", &[], "", 404),
         ("GET", "/namespaces/db/clusters/nothing", &[], "", 404),
