@@ -18,9 +18,11 @@ mod reason;
 mod schedule;
 #[cfg(test)]
 mod tests;
+mod written;
 
 pub use reason::Reason;
 pub use schedule::{Entry, Schedule};
+pub use written::wanted;
 
 /// The number of times that another writer takes a step back before it gives up.
 const ROUNDS: u32 = 2;
@@ -41,7 +43,7 @@ pub struct Spec {
     pub min: i64,
     /// The most instances.
     pub max: i64,
-    /// The difference from the target, in percent of it, at which nothing is done.
+    /// The difference at which nothing is done, in percent of the target.
     pub tolerance: u32,
     /// How long more instances must be wanted before one is added.
     pub up_after: Duration,

@@ -25,6 +25,7 @@ use crate::seen::Seen;
 use crate::selector::{matches, matches_all};
 use crate::severity::Severity;
 
+mod autoscale;
 mod budget;
 pub(crate) mod calendar;
 mod crowd;
@@ -34,6 +35,7 @@ mod undecodable;
 mod written;
 
 pub use crate::severity::{Mode, Weight};
+pub use autoscale::{AutoscaleSpec, ScheduleEntry};
 pub use budget::Budgets;
 pub use calendar::{Freeze, Windows, way};
 pub use spec::{
@@ -127,6 +129,8 @@ pub struct Policies {
     pub windows: Vec<Limit<Windows>>,
     /// The weights of single rules, by their ids.
     pub rules: BTreeMap<String, Vec<Limit<Weight>>>,
+    /// What the cluster's count is to follow. No rule looks at it, and its mode says whether it acts.
+    pub autoscale: Vec<Limit<AutoscaleSpec>>,
     /// The greatest age of the last backup before members are removed: the least value of the
     /// strictest mode.
     pub backup_max_age: Option<Limit<SignedDuration>>,
@@ -339,6 +343,7 @@ impl Policies {
         let floor = spec.floor.clone().unwrap_or_default();
         self.floor_min.extend(own.held(floor.min.map(i64::from)));
         self.floor_max.extend(own.held(floor.max.map(i64::from)));
+        self.autoscale.extend(own.opinion(spec.autoscale.clone()));
         let steps = spec.steps.clone().unwrap_or_default();
         self.step_up.extend(own.limit(RuleId::STEP_TOO_LARGE, steps.up.map(i64::from)));
         self.step_down.extend(own.limit(RuleId::STEP_TOO_LARGE, steps.down.map(i64::from)));

@@ -84,6 +84,8 @@ pub(crate) fn entries(policies: &Policies, now: Timestamp) -> Vec<Entry> {
     let warns = |severity: &Severity| *severity == Severity::Warn;
     all.extend(opinions("whenUnknown.down", down, shown, |it| *it, warns, Some("Deny")));
     all.extend(opinions("whenUnknown.up", up, shown, |it| *it, warns, Some("Warn")));
+    let shown = ToString::to_string;
+    all.extend(field("autoscale", &policies.autoscale, shown, |_| (), None));
     all.extend(field("freeze", &policies.freezes, |it| freeze(it, now), |_| (), None));
     all.extend(field("windows", &policies.windows, |it| windows(it, now), |_| (), None));
     for (rule, weights) in &policies.rules {

@@ -42,6 +42,10 @@ impl Policies {
         for (rule, weights) in one.rules {
             distinct(self.rules.entry(rule).or_default(), weights);
         }
+        // Two are too many already.
+        if self.autoscale.len() < 2 * HELD {
+            self.autoscale.extend(one.autoscale);
+        }
         self.matched.extend(one.matched);
         self.freezes.extend(one.freezes);
         self.windows.extend(one.windows);

@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use super::autoscale::AutoscaleSpec;
 use crate::rule_id::RuleId;
 use crate::severity::{Mode, Severity, Weight};
 
@@ -81,6 +82,10 @@ pub struct ScalePolicySpec {
     /// Demands on the cluster's backups before instances are removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<Backup>,
+    /// The load, or the clock, that the count of each cluster follows where the autoscaler runs. It
+    /// never goes past another limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscale: Option<AutoscaleSpec>,
 }
 
 /// The demands of the platform's owners on every scale change of `postgresql` clusters in many

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
-use pgscale_guard::autoscale::{Decision, Entry, Schedule, Spec, State, decide};
+use pgscale_guard::Change;
+use pgscale_guard::autoscale::{Decision, Entry, Schedule, Spec, State, decide, wanted};
 use pgscale_guard::change::Direction;
+use pgscale_guard::policy::Mode;
 use tokio::time::sleep;
 
 use super::scale::{self, CountRequest, ScaleRequest};
@@ -35,30 +37,34 @@ const REASON: &str = "autoscale: ";
 ///
 /// With --schedule the count follows the clock. Beside --cpu the scheduled count is the fewest.
 ///
+/// Without any of these flags, the `autoscale` of its policy says what is wanted,
+/// read again at every look; a policy whose mode is Warn or Audit only shows what it would do.
+///
 /// It runs until it is interrupted, and asks nothing: the bounds are the consent.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
   kubectl pgscale autoscale acid-a --cpu 80 --min 3 --max 7
   kubectl pgscale autoscale acid-a --cpu 80 --min 3 --max 7 --dry-run
+  kubectl pgscale autoscale acid-a                   as its policy says
   kubectl pgscale autoscale acid-a --min 3 --max 5 --schedule 08:00=5")]
 pub(crate) struct Args {
     #[command(flatten)]
     target: Target,
     /// Wanted CPU, in percent of the requests.
-    #[arg(long, value_name = "PERCENT", required_unless_present = "schedule",
+    #[arg(long, value_name = "PERCENT", requires_all = ["min", "max"],
         value_parser = clap::value_parser!(u32).range(1..=1000))]
     cpu: Option<u32>,
     /// The fewest instances.
-    #[arg(long, value_name = "N", value_parser = count)]
-    min: i64,
+    #[arg(long, value_name = "N", value_parser = count, requires = "max")]
+    min: Option<i64>,
     /// The most instances.
-    #[arg(long, value_name = "N", value_parser = count)]
-    max: i64,
+    #[arg(long, value_name = "N", value_parser = count, requires = "min")]
+    max: Option<i64>,
     /// A count from a time on: Mon,Tue,08:00=5.
     ///
     /// Without days: every day. May be given several times; the one that began last holds.
-    #[arg(long, value_name = "WHEN=N")]
+    #[arg(long, value_name = "WHEN=N", requires_all = ["min", "max"])]
     schedule: Vec<String>,
     /// The time zone of --schedule, such as Europe/Berlin.
     #[arg(long, value_name = "ZONE", default_value = "UTC")]
@@ -98,17 +104,18 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Returns what is wanted.
+    /// Returns what the flags want. `None` where a policy says it.
     ///
     /// # Errors
     /// `Usage` where it is impossible.
-    fn spec(&self) -> Result<Spec, Failure> {
+    fn spec(&self) -> Result<Option<Spec>, Failure> {
+        let (Some(min), Some(max)) = (self.min, self.max) else { return Ok(None) };
         let entries: Result<Vec<Entry>, String> =
             self.schedule.iter().map(|word| schedule::entry(word, &self.time_zone)).collect();
         let spec = Spec {
             cpu: self.cpu,
-            min: self.min,
-            max: self.max,
+            min,
+            max,
             tolerance: self.tolerance,
             up_after: self.up_after,
             down_after: self.down_after,
@@ -117,11 +124,11 @@ impl Args {
             schedule: entries.and_then(Schedule::new).map_err(Failure::usage)?,
         };
         spec.check().map_err(Failure::usage)?;
-        Ok(spec)
+        Ok(Some(spec))
     }
 
     /// Returns the request for one step.
-    fn step(&self, name: &str, decision: &Decision) -> ScaleRequest {
+    fn step(&self, name: &str, decision: &Decision, tries: bool) -> ScaleRequest {
         let up = decision.wanted > decision.declared;
         let direction = if up { Direction::Up } else { Direction::Down };
         let reason = crate::args::reason(&format!("{REASON}{}", sentence(decision))).ok();
@@ -132,7 +139,7 @@ impl Args {
                 yes: true,
                 confirm: None,
                 expect_plan: None,
-                dry_run: if self.dry_run { DryRun::Client } else { DryRun::None },
+                dry_run: if tries { DryRun::Client } else { DryRun::None },
                 wait: true,
                 patience: self.patience,
                 why: Why { reason },
@@ -148,17 +155,34 @@ impl Args {
 
 /// Looks, decides and acts, until it is interrupted.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
-    let spec = args.spec()?;
+    let flags = args.spec()?;
     let name = args.target.name.clone();
     let mut state = remembered(session, &name).await?;
+    let mut before = None;
     loop {
         session.interruption.means("interrupted; nothing is being changed");
+        let (spec, tries) = match &flags {
+            Some(spec) => (spec.clone(), args.dry_run),
+            None => match by_policy(session, &name).await {
+                Ok((spec, tries)) => (spec, tries || args.dry_run),
+                Err(failure) if args.once => return Err(failure),
+                Err(failure) => {
+                    session.out.failure(&failure.reached_by(&session.reach));
+                    sleep(args.interval).await;
+                    continue;
+                }
+            },
+        };
+        if before.as_ref().is_some_and(|before| *before != spec) {
+            // Something else is wanted now, so the windows and the rounds begin from the start.
+            state = remembered(session, &name).await?;
+        }
         match look(session, &name, &spec).await {
             Ok(Looked { cluster, sample }) => {
                 let now = session.now();
                 let decision = decide(&spec, &mut state, &sample, now);
                 let ended = if decision.acts() {
-                    let request = args.step(&name, &decision);
+                    let request = args.step(&name, &decision, tries);
                     Some(Box::pin(act(session, &request, &decision, &mut state)).await)
                 } else {
                     None
@@ -179,8 +203,28 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         if args.once || session.out.reader_left() {
             return Ok(());
         }
+        before = Some(spec);
         sleep(args.interval).await;
     }
+}
+
+/// Returns what the policy of the cluster wants, and whether its mode makes it a trial.
+async fn by_policy(session: &Session, name: &str) -> Result<(Spec, bool), Failure> {
+    let cluster = session.cluster(name).await?;
+    let count = cluster.instances.unwrap_or(0);
+    let policies = session.reader.policies(&Change::of_count(cluster, count)).await;
+    session.show_warnings();
+    let limit = wanted(&policies).map_err(Failure::error)?.ok_or_else(|| {
+        Failure::usage(format!(
+            "no policy of postgresql {}/{name} has autoscale",
+            session.namespace
+        ))
+        .hint("give --cpu, --min and --max, or write autoscale in its ScalePolicy")
+        .hint_to("see its policies", session.suggest(&["policy", name]))
+    })?;
+    let spec = Spec::of(&limit.value)
+        .map_err(|why| Failure::error(format!("autoscale of {}: {why}", limit.source)))?;
+    Ok((spec, limit.mode != Mode::Enforce))
 }
 
 /// Returns what is known from before: the last change, and whether it was a step of ours. Another

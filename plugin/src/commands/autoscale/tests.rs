@@ -135,6 +135,23 @@ async fn schedule_is_followed_at_once_and_the_loop_takes_every_step() {
 }
 
 #[tokio::test]
+async fn a_policy_says_what_is_wanted_and_its_mode_whether_it_acts() {
+    let autoscale = serde_json::json!({"cpu": 80, "min": 3, "max": 7, "upAfter": "0s"});
+    for (mode, declared, end) in [("Enforce", 4, "[Converged]"), ("Audit", 3, "[DryRun]")] {
+        let spec = serde_json::json!({"mode": mode, "autoscale": autoscale.clone()});
+        let world = world(3, "1600m").policy("load", &spec);
+        let (screen, code, why) = run(&world, "autoscale acid-a --once", None).await;
+        assert_eq!((code, world.declared()), (0, declared), "{why}");
+        assert!(line(&screen).ends_with(end), "{}", line(&screen));
+        let (screen, ..) = run(&world, "policy acid-a", None).await;
+        assert!(screen.stdout().contains("3 to 7 by 80% CPU"), "{}", screen.stdout());
+    }
+    let (_, code, why) = run(&world(3, "1600m"), "autoscale acid-a --once", None).await;
+    assert_eq!(code, 2);
+    assert!(why.contains("no policy of postgresql db/acid-a has autoscale"), "{why}");
+}
+
+#[tokio::test]
 async fn impossible_wishes_are_usage_errors() {
     for (flags, want) in [
         ("--cpu 80 --min 5 --max 3", "min 5 is above max 3"),
