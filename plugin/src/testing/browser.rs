@@ -1,5 +1,6 @@
 //! A headless Chromium, driven over the `WebDriver` protocol of the W3C.
 
+use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -51,12 +52,24 @@ pub(crate) struct Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
+        // The driver leaves its browser running when it is killed.
+        self.end().ok();
         self.driver.kill().ok();
         self.driver.wait().ok();
     }
 }
 
 impl Browser {
+    /// Ends the browser, without an executor: also where a test fails.
+    fn end(&self) -> std::io::Result<()> {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let line = format!("DELETE /session/{} HTTP/1.1", self.session);
+        let head = format!("{line}\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes())?;
+        stream.read_to_end(&mut Vec::new()).map(|_| ())
+    }
+
     pub(crate) async fn open(script: bool) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = free.local_addr().unwrap().port();
