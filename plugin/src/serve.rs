@@ -3,7 +3,7 @@
 //! Nothing is judged here. A request becomes a command line (`verbs`), and runs in the name of its
 //! caller (`callers`): the API server's own permissions decide what each one may do.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -48,6 +48,16 @@ mod verbs;
 /// The time that operations have to end after the server was asked to stop.
 const LAST: Duration = Duration::from_secs(20 * 60);
 
+/// Listens on an address. All addresses of a node without IPv6 are those of IPv4.
+async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(_) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
+    }
+}
+
 /// Serves until it is interrupted.
 pub(crate) async fn run(
     args: Args,
@@ -75,8 +85,7 @@ pub(crate) async fn run(
     app.hosts = args.accept_hosts;
     let app = Arc::new(app);
     let address = SocketAddr::new(args.address, args.port);
-    let listener = TcpListener::bind(address).await;
-    let listener = listener.map_err(|error| {
+    let listener = listen(address).await.map_err(|error| {
         Failure::error(format!("cannot listen on {address}: {error}")).hint("choose another --port")
     })?;
     let address = listener.local_addr().unwrap_or(address);

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::sandbox::trial;
 
+mod api;
 mod running;
 mod tested;
 mod watching;
@@ -33,7 +34,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("chart::the_network_of_the_pods_is_closed_by_default", network),
         trial("chart::invalid_values_are_refused", invalid_values),
     ];
-    [own, running::trials(), tested::trials(), watching::trials()].into_iter().flatten().collect()
+    [own, api::trials(), running::trials(), tested::trials(), watching::trials()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn render(values: &Value) -> Result<Rendered> {
@@ -388,6 +392,9 @@ fn invalid_values() -> Result<()> {
         (json!({"networkPolicy": {"apiServer": ["10.0.0.0/28"]}}), "apiServer"),
         (json!({"clientAuthority": {"configMap": "A B"}}), "configMap"),
         (json!({"clientAuthority": {"names": ["a"]}}), "needs clientAuthority.configMap"),
+        (json!({"api": {"enabled": true}}), "needs api.tlsSecret"),
+        (json!({"api": {"port": 443}}), "port"),
+        (json!({"api": {"clusterTemplate": "{namen}"}}), "clusterTemplate"),
         (json!({"replicas": 0}), "leaves no webhook"),
         (json!({"terminationGracePeriodSeconds": 30}), "is too short"),
         (json!({"drain": {"delay": "1m30s"}}), "is too short"),

@@ -30,6 +30,7 @@ const FILES: &[(&str, &str)] = &[
     shipped!("files/rbac.yaml"),
     shipped!("templates/NOTES.txt"),
     shipped!("templates/_helpers.tpl"),
+    shipped!("templates/api.yaml"),
     shipped!("templates/apipriority.yaml"),
     shipped!("templates/certificates.yaml"),
     shipped!("templates/checks.yaml"),
