@@ -10,6 +10,7 @@
 
 mod admission;
 mod api;
+mod autoscale;
 mod bed;
 mod chart;
 mod cloning;
@@ -72,6 +73,7 @@ fn cases() -> Vec<Case> {
         input::cases(),
         random_walk::cases(),
         ways_out::cases(),
+        autoscale::cases(),
         // It takes the webhook away, and puts it back.
         installation::cases(),
         // Last, because the cluster that they share keeps running.

@@ -22,6 +22,7 @@ mod pod;
 mod probe;
 mod scheduler;
 mod status;
+mod usage;
 mod volumes;
 mod workload;
 
@@ -51,6 +52,7 @@ use self::volumes::Volumes;
 use crate::python::Environment;
 use crate::stage::StagedFaults;
 
+pub use self::usage::Usage;
 pub use self::workload::RUN_LABEL;
 
 /// The field manager of what the kubelet applies.

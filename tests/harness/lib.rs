@@ -15,6 +15,7 @@ pub mod control_plane;
 pub mod followed;
 pub mod guarding;
 pub mod kubelet;
+pub mod metrics;
 pub mod operator;
 pub mod page;
 pub mod patroni;

@@ -1,4 +1,5 @@
-//! A webhook of the tests themselves: the TLS and HTTP of the real one, and an answer of the test.
+//! A server of the tests themselves, such as a webhook: the TLS and HTTP of the real one, and an
+//! answer of the test.
 
 use std::convert::Infallible;
 use std::path::Path;
@@ -55,6 +56,28 @@ pub async fn serve<F>(
 where
     F: Future<Output = Answer> + Send + 'static,
 {
+    let by_body = move |request: Request<Incoming>| {
+        let answer = answer.clone();
+        async move {
+            let body = request.into_body().collect().await;
+            answer(body.map(Collected::to_bytes)).await
+        }
+    };
+    serve_requests(listener, tls, by_body).await
+}
+
+/// The same, by the whole request.
+///
+/// # Errors
+/// Fails like [`serve`].
+pub async fn serve_requests<F>(
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    answer: impl Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+) -> Result<()>
+where
+    F: Future<Output = Answer> + Send + 'static,
+{
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.context("failed to accept")?;
@@ -63,11 +86,8 @@ where
             _ = stream.set_nodelay(true);
             let Ok(stream) = tls.accept(stream).await else { return };
             let service = service_fn(move |request: Request<Incoming>| {
-                let answer = answer.clone();
-                async move {
-                    let body = request.into_body().collect().await;
-                    Ok::<_, Infallible>(answer(body.map(Collected::to_bytes)).await)
-                }
+                let answer = answer(request);
+                async move { Ok::<_, Infallible>(answer.await) }
             });
             _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
@@ -76,7 +96,7 @@ where
     }
 }
 
-/// Returns a review as an answer.
+/// Returns a review, or another object, as an answer.
 pub fn reviewed(review: &Value) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::from(review.to_string())));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

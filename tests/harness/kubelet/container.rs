@@ -21,6 +21,9 @@ const START: Duration = Duration::from_secs(60);
 /// The pause between two looks at them.
 const LOOK: Duration = Duration::from_millis(2);
 
+/// The unit of CPU time in `/proc/PID/stat`: `USER_HZ` is 100 on all machines that the bed runs on.
+const TICK: Duration = Duration::from_millis(10);
+
 /// A container, killed when dropped.
 #[derive(Debug)]
 pub(super) struct Container {
@@ -154,6 +157,26 @@ impl Processes {
             .filter_map(Process::read)
             .collect()
     }
+
+    /// Returns what all processes use together.
+    pub(super) fn used(&self) -> Used {
+        self.list().iter().filter_map(Process::used).fold(Used::default(), Used::plus)
+    }
+}
+
+/// What processes use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Used {
+    /// CPU time since the start, that of ended children included.
+    pub(super) cpu: Duration,
+    /// Bytes of memory that is not shared.
+    pub(super) memory: u64,
+}
+
+impl Used {
+    fn plus(self, other: Self) -> Self {
+        Self { cpu: self.cpu + other.cpu, memory: self.memory.saturating_add(other.memory) }
+    }
 }
 
 /// One process of a container.
@@ -181,6 +204,16 @@ impl Process {
         })
     }
 
+    /// Returns what it uses. `None` once it is gone.
+    fn used(&self) -> Option<Used> {
+        let number = self.pid.as_raw_nonzero();
+        let stat = fs::read_to_string(format!("/proc/{number}/stat")).ok()?;
+        let status = fs::read_to_string(format!("/proc/{number}/status")).ok()?;
+        let anonymous = field(&status, "RssAnon:").and_then(|it| it.strip_suffix(" kB"));
+        let memory = anonymous.and_then(|it| it.trim().parse::<u64>().ok()).unwrap_or(0) * 1024;
+        Some(Used { cpu: cpu_time(&stat)?, memory })
+    }
+
     /// Signals this process alone.
     pub(super) fn signal(&self, signal: Signal) {
         _ = kill_process(self.pid, signal);
@@ -190,6 +223,15 @@ impl Process {
 /// Returns the value of a line of `/proc/PID/status`.
 fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
+}
+
+/// Returns the CPU time in `/proc/PID/stat` (fields 14 to 17 in its manual page): its own, and that
+/// of children that have ended and were waited for. The name of the program may contain anything.
+fn cpu_time(stat: &str) -> Option<Duration> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let times = fields.split_whitespace().skip(11).take(4).map(str::parse::<u64>);
+    let ticks: u64 = times.collect::<Result<Vec<_>, _>>().ok()?.iter().sum();
+    Some(TICK * u32::try_from(ticks).ok()?)
 }
 
 /// Returns whether SIGTERM (15) is in a set of signals written as hexadecimal digits.
@@ -209,6 +251,15 @@ mod tests {
         assert!(!has_term("0000000000000000"));
         assert!(!has_term("not hexadecimal"));
         assert_eq!(field(status, "Threads:"), None);
+    }
+
+    #[test]
+    fn cpu_time_is_that_of_a_process_and_of_its_ended_children() {
+        let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194560 500 9000 0 1 20 3 400 5 20 0 1 0 50 9 9";
+        assert_eq!(cpu_time(stat), Some(Duration::from_millis(4280)));
+        assert_eq!(cpu_time("7 (a"), None);
+        let own = Process::read(rustix::process::getpid()).unwrap();
+        assert!(own.used().unwrap().memory > 0);
     }
 
     #[test]
