@@ -25,7 +25,7 @@ use crate::writing::{acknowledged, finish};
 const WARM: usize = 100;
 /// What a replica of this test requests, in thousandths of a core: a few times what one at rest
 /// uses.
-const REQUEST: u32 = 120;
+const REQUEST: u32 = 150;
 /// A statement that needs CPU and no disk, for less than a second.
 const STATEMENT: &str = "SELECT count(*) FROM (SELECT generate_series(1, 4000000)) AS numbers";
 /// The pause between two statements: other members need CPU too.
@@ -228,7 +228,7 @@ impl Autoscaler {
         let log = bed.logs().join("autoscale.log");
         let mut command = bed.command(&bed.tools().kubectl, bed.kubeconfig())?;
         command.args(["pgscale", "autoscale", &cluster.name, "--namespace", &cluster.namespace]);
-        command.args(["--cpu=80", "--min=3", "--max=4", "--up-after=5s", "--down-after=15s"]);
+        command.args(["--cpu=80", "--min=3", "--max=4", "--up-after=8s", "--down-after=15s"]);
         command.args(["--cooldown=1s", "--interval=2s", "--output=json"]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log)?);
         let mut child = command.spawn().context("failed to start the autoscaler")?;
