@@ -123,41 +123,6 @@ impl Connection {
         Self::to(config, &source, flags, true).await
     }
 
-    /// Connects without any question for credentials and without output of a credential program.
-    pub(crate) async fn unattended(flags: &Flags) -> Result<Self, Failure> {
-        let (config, source) = configuration(flags)?;
-        Self::to(config, &source, flags, false).await
-    }
-
-    /// Connects to the same API server in the name of the bearer of `token`: no other credential
-    /// of the flags, the kubeconfig or the pod is shown.
-    ///
-    /// # Errors
-    /// The API server is reached without TLS, where a token could be read on the way.
-    pub(crate) async fn of_bearer(flags: &Flags, token: &str) -> Result<Self, Failure> {
-        let (mut config, source) = configuration(flags)?;
-        let alone = Flags {
-            token: Some(token.to_owned()),
-            client_certificate: None,
-            client_key: None,
-            as_user: None,
-            as_group: Vec::new(),
-            as_uid: None,
-            ..flags.clone()
-        };
-        config.auth_info = AuthInfo::default();
-        let server = alone.server.as_deref().map(parse_server).transpose()?;
-        if server.as_ref().unwrap_or(&config.cluster_url).scheme_str() == Some("http") {
-            return Err(Failure::usage("a token is passed on to an https:// API server only"));
-        }
-        let mut connection = Self::to(config, &source, &alone, false).await?;
-        // Commands that are shown are for the caller, who has a connection of their own.
-        connection.reach = Reach::default();
-        // For helm alone, and with the credential of the pod in it.
-        connection.kubeconfig = Value::Null;
-        Ok(connection)
-    }
-
     async fn to(
         mut config: Config,
         source: &Source,
@@ -210,6 +175,59 @@ impl Connection {
             operators,
             warnings,
         })
+    }
+}
+
+/// The way to one API server, as the flags, the environment and the kubeconfig said at one time: a
+/// program that runs long does not follow when a person chooses another context.
+pub(crate) struct Way {
+    config: Config,
+    source: Source,
+    flags: Flags,
+}
+
+impl Way {
+    /// Finds it.
+    ///
+    /// # Errors
+    /// There is none, or the kubeconfig cannot be used.
+    pub(crate) fn of(flags: Flags) -> Result<Self, Failure> {
+        let (config, source) = configuration(&flags)?;
+        Ok(Self { config, source, flags })
+    }
+
+    /// Connects without any question for credentials and without output of a credential program.
+    pub(crate) async fn connect(&self) -> Result<Connection, Failure> {
+        Connection::to(self.config.clone(), &self.source, &self.flags, false).await
+    }
+
+    /// Connects in the name of the bearer of `token`: no other credential of the flags, the
+    /// kubeconfig or the pod is shown.
+    ///
+    /// # Errors
+    /// The API server is reached without TLS, where a token could be read on the way.
+    pub(crate) async fn connect_as(&self, token: &str) -> Result<Connection, Failure> {
+        let alone = Flags {
+            token: Some(token.to_owned()),
+            client_certificate: None,
+            client_key: None,
+            as_user: None,
+            as_group: Vec::new(),
+            as_uid: None,
+            ..self.flags.clone()
+        };
+        let mut config = self.config.clone();
+        config.auth_info = AuthInfo::default();
+        let server = alone.server.as_deref().map(parse_server).transpose()?;
+        if server.as_ref().unwrap_or(&config.cluster_url).scheme_str() == Some("http") {
+            return Err(Failure::usage("a token is passed on to an https:// API server only"));
+        }
+        let mut connection = Connection::to(config, &self.source, &alone, false).await?;
+        // Commands that are shown are for the caller, who has a connection of their own.
+        connection.reach = Reach::default();
+        // For helm alone, and with the credential of the pod in it.
+        connection.kubeconfig = Value::Null;
+        Ok(connection)
     }
 }
 

@@ -96,6 +96,8 @@ pub(crate) struct Failure {
     pub(crate) hints: Vec<Remedy>,
     /// The outcome once more, as the last line: the message may be out of sight by then.
     pub(crate) closing: Option<String>,
+    /// The HTTP status that the API server answered with, or 504 where it did not answer in time.
+    pub(crate) status: Option<u16>,
 }
 
 impl Failure {
@@ -107,6 +109,7 @@ impl Failure {
             details: Vec::new(),
             hints: Vec::new(),
             closing: None,
+            status: None,
         }
     }
 
@@ -123,6 +126,12 @@ impl Failure {
     /// Returns a refusal by a rule.
     pub(crate) fn refused(message: impl Into<String>) -> Self {
         Self::new(Kind::Refused, message)
+    }
+
+    /// Adds the HTTP status that is behind it.
+    #[must_use]
+    pub(crate) fn answered(self, status: u16) -> Self {
+        Self { status: Some(status), ..self }
     }
 
     /// Adds lines below the message.
@@ -180,7 +189,7 @@ impl Failure {
     /// postgresql db/acid-a").
     pub(crate) fn of_kube(error: &kube::Error, asked: &str) -> Self {
         if let kube::Error::Api(status) = error {
-            return Self::of_status(status, asked);
+            return Self::of_status(status, asked).answered(status.code);
         }
         if let kube::Error::Service(error) = error
             && let Some(error) = error.downcast_ref::<NoCredentials>()

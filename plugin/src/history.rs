@@ -122,7 +122,7 @@ impl Entry {
     }
 
     fn begun(uid: &str, now: Timestamp, chance: u32, reason: Option<&str>) -> Self {
-        let started = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let started = to_the_second(now);
         Self {
             id: format!("{started}-{chance:08x}"),
             uid: uid.to_owned(),
@@ -188,6 +188,11 @@ impl Entry {
             None => line,
         });
     }
+}
+
+/// Returns a time without fractions of a second, as Kubernetes writes it.
+pub(crate) fn to_the_second(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// Returns seconds in the precision of the history.

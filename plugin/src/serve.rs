@@ -8,18 +8,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use self::app::App;
-use self::callers::{ByFlags, Caller, Callers as _};
+use self::callers::{Caller, Callers as _, To};
 use self::listen::{Limits, Port, Tls};
 use self::names::Naming;
 use self::routes::router;
 use crate::commands::serve::Args;
-use crate::connect::Flags;
 use crate::connect::clock::server_time;
+use crate::connect::{Flags, Way};
 use crate::error::{Failure, Kind};
 use crate::session::{Interruption, chance};
 use crate::terminal::Output;
@@ -68,9 +69,9 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     args.check()?;
     let own = !args.pass_token;
-    let callers = ByFlags { flags, manager };
+    // A kubeconfig that leads nowhere is reported now, and not to the first caller.
+    let callers = To { way: Arc::new(Way::of(flags)?), manager };
     if own {
-        // A kubeconfig that leads nowhere is reported now, and not to the first caller.
         callers.session(Caller::Own, Arc::clone(out)).await?;
     }
     let tls = match (args.tls_cert_file, args.tls_private_key_file) {
@@ -105,8 +106,11 @@ pub(crate) async fn run(
     app.stopping.store(true, Ordering::Release);
     let running = app.operations.running();
     if !running.is_empty() {
-        let names: Vec<String> =
-            running.iter().map(|it| format!("{}/{}", it.namespace, it.name)).collect();
+        let names: Vec<String> = running
+            .iter()
+            .map(|act| act.operation())
+            .map(|it| format!("{}/{}", it.namespace, it.name))
+            .collect();
         out.note(&format!(
             "Stopping when these changes have ended: {}. Interrupt again to leave them as they are.",
             names.join(", ")
@@ -115,7 +119,7 @@ pub(crate) async fn run(
             "interrupted in the middle of changes of {}: see kubectl pgscale history of each",
             names.join(", ")
         ));
-        if timeout(LAST, app.operations.ended()).await.is_err() {
+        if timeout(LAST, join_all(running.iter().map(|act| act.ended()))).await.is_err() {
             return Err(Failure::new(
                 Kind::Timeout,
                 format!("changes go on after {} min: {}", LAST.as_secs() / 60, names.join(", ")),

@@ -214,21 +214,10 @@ impl Session {
     /// The same session for one cluster of several, in its own namespace; what it says begins with the cluster's name.
     pub(crate) fn of(&self, namespace: &str, name: &str) -> Self {
         Self {
-            client: self.client.clone(),
-            reader: self.reader.clone(),
-            ask: Arc::clone(&self.ask),
-            exec: Arc::clone(&self.exec),
-            helm: Arc::clone(&self.helm),
-            namespace: namespace.to_owned(),
-            named_namespace: self.named_namespace.clone(),
-            reach: self.reach.clone(),
             out: Arc::new(self.out.about(&format!("{namespace}/{name}"))),
-            pace: self.pace,
-            chance: self.chance,
             // The command that works on all clusters sets the meaning of an interruption.
             interruption: self.interruption.beside(),
-            warnings: self.warnings.clone(),
-            manager: Arc::clone(&self.manager),
+            ..self.in_namespace(namespace)
         }
     }
 
@@ -245,6 +234,7 @@ impl Session {
     /// Returns the failure about a cluster that is not there.
     pub(crate) fn missing(&self, name: &str) -> Failure {
         Failure::error(format!("postgresql {name} not found in namespace {}", self.namespace))
+            .answered(404)
             .hint_to("see what is there", self.suggest(&["status"]))
     }
 
@@ -363,7 +353,7 @@ pub(crate) fn unreadable(error: &ReadError, asked: &str) -> Failure {
     match error {
         ReadError::Kube { source, .. } => Failure::of_kube(source, asked),
         ReadError::Malformed { .. } => Failure::error(error.to_string()),
-        ReadError::Deadline { .. } => Failure::error(error.to_string()).hint_to(
+        ReadError::Deadline { .. } => Failure::error(error.to_string()).answered(504).hint_to(
             "check that the API server can be reached",
             Command::kubectl(["cluster-info"]),
         ),

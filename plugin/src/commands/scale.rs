@@ -14,6 +14,7 @@ use crate::args::{Acting, DryRun, Targets};
 use crate::error::{Failure, Kind};
 use crate::execute::Agreed;
 use crate::outcome::Outcome;
+use crate::plan::Plan;
 use crate::session::Session;
 use crate::terminal::Format;
 use crate::view::batch::{Planned, plans};
@@ -88,6 +89,19 @@ pub(super) async fn run(session: &Session, request: &ScaleRequest) -> Result<(),
             conclude_all(session, request, &ended.collect::<Vec<_>>(), Some(declined))
         }
     }
+}
+
+/// Judges a request for the cluster `name`. Returns the plan, and why it must not be carried out if
+/// so.
+///
+/// # Errors
+/// There is no plan.
+pub(super) async fn judge(
+    session: &Session,
+    name: &str,
+    request: &ScaleRequest,
+) -> Result<(Plan, Option<Failure>), Failure> {
+    Ok(job::judge(session, name, request).await?.judged())
 }
 
 /// Carries a request for one cluster out, and returns its outcome instead of printing it. No person

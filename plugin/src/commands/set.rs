@@ -3,6 +3,7 @@
 use super::scale::{self, CountRequest, ScaleRequest};
 use crate::args::{Acting, Targets, count};
 use crate::error::Failure;
+use crate::plan::Plan;
 use crate::session::Session;
 
 /// Run exactly N instances, whether that is more or fewer.
@@ -40,17 +41,35 @@ fn precondition(word: &str) -> Result<i64, String> {
     if word == "-1" { Ok(-1) } else { count(word) }
 }
 
+impl Args {
+    fn request(self) -> ScaleRequest {
+        let Self { targets, count, count_of_each, current_replicas, acting } = self;
+        // Clap makes sure that exactly one is there.
+        let count = count.or(count_of_each).map_or(CountRequest::By(0), CountRequest::Exactly);
+        ScaleRequest {
+            count,
+            targets,
+            acting,
+            undoes: None,
+            declared: current_replicas.filter(|number| *number >= 0),
+        }
+    }
+}
+
 /// Carries out the change to the count that `args` ask for.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
-    let Args { targets, count, count_of_each, current_replicas, acting } = args;
-    // Clap makes sure that exactly one is there.
-    let count = count.or(count_of_each).map_or(CountRequest::By(0), CountRequest::Exactly);
-    let request = ScaleRequest {
-        count,
-        targets,
-        acting,
-        undoes: None,
-        declared: current_replicas.filter(|number| *number >= 0),
-    };
-    Box::pin(scale::run(session, &request)).await
+    Box::pin(scale::run(session, &args.request())).await
+}
+
+/// Judges the change of the cluster `name` that `args` ask for, as [`run`] does before anything
+/// else. Returns the plan, and why it must not be carried out if so.
+///
+/// # Errors
+/// There is no plan.
+pub(crate) async fn judge(
+    session: &Session,
+    name: &str,
+    args: Args,
+) -> Result<(Plan, Option<Failure>), Failure> {
+    Box::pin(scale::judge(session, name, &args.request())).await
 }

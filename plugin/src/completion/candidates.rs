@@ -13,7 +13,7 @@ use pgscale_guard::rules::RULES;
 
 use crate::completion::PATIENCE;
 use crate::connect::clock::server_time;
-use crate::connect::{Connection, Flags, kubeconfig};
+use crate::connect::{Connection, Flags, Way, kubeconfig};
 use crate::forward::Forward;
 use crate::terminal::text::instances;
 
@@ -81,7 +81,7 @@ impl Cluster {
         // An error means that it is installed already.
         rustls::crypto::ring::default_provider().install_default().ok();
         let Connection { client, namespace, operators, .. } =
-            Connection::unattended(&flags).await.ok()?;
+            Way::of(flags).ok()?.connect().await.ok()?;
         let ask = Arc::new(Forward::new(client.clone()));
         Some(Self {
             reader: Reader {

@@ -168,3 +168,27 @@ fn warning_is_shown_once() {
     assert_eq!(warnings.as_error().unwrap_err().to_string(), "error: 1 warning received");
     assert!(Warnings::default().as_error().is_ok());
 }
+
+#[tokio::test]
+async fn way_leads_to_the_same_server_when_another_context_is_chosen() {
+    let servers = [0, 1].map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let text = |server: &std::net::TcpListener| {
+        let server = format!("http://{}", server.local_addr().unwrap());
+        TWO_CONTEXTS.replace("https://10.0.0.5:6443", &server)
+    };
+    let (file, flags) = file(&text(&servers[0]));
+    let way = Way::of(flags).unwrap();
+    std::fs::write(file.path(), text(&servers[1])).unwrap();
+    let connection = way.connect().await.unwrap();
+    tokio::spawn(async move { connection.client.apiserver_version().await });
+    let [first, second] = servers.map(|server| {
+        server.set_nonblocking(true).unwrap();
+        tokio::net::TcpListener::from_std(server).unwrap()
+    });
+    let asked = tokio::select! {
+        _ = first.accept() => "first",
+        _ = second.accept() => "second",
+        () = tokio::time::sleep(Duration::from_secs(20)) => "none",
+    };
+    assert_eq!(asked, "first");
+}

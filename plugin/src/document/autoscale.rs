@@ -6,6 +6,7 @@ use pgscale_guard::postgresql::Postgresql;
 use serde::Serialize;
 
 use super::{API_VERSION, Metadata};
+use crate::history::to_the_second;
 
 /// What one look decided.
 #[derive(Clone, Debug, Serialize)]
@@ -43,7 +44,7 @@ impl AutoscaleDecision {
             api_version: API_VERSION,
             kind: "AutoscaleDecision",
             metadata: Metadata::of(cluster),
-            time: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            time: to_the_second(now),
             declared: decision.declared,
             wanted: decision.wanted,
             cpu_percent: decision.cpu,

@@ -14,11 +14,11 @@ use tokio::sync::Semaphore;
 
 use super::callers::{Caller, Callers};
 use super::metrics::Metrics;
-use super::names::{Naming, Place};
+use super::names::Naming;
 use super::operations::{Operations, Printed};
 use super::problem::Problem;
 use super::verbs::quiet;
-use crate::session::{Session, unreadable};
+use crate::session::Session;
 
 /// The most requests that are answered at a time.
 const REQUESTS: usize = 64;
@@ -107,15 +107,8 @@ pub(super) async fn session(
     Ok(session.in_namespace(namespace))
 }
 
-/// Reads the cluster at `place`, which also shows that the caller may.
-pub(super) async fn found(session: &Session, place: &Place) -> Result<Postgresql, Problem> {
-    session.reader.cluster(&place.namespace, &place.name).await.map_err(|error| {
-        let failure = if error.is_not_found() {
-            session.missing(&place.name)
-        } else {
-            let asked = format!("read postgresql {}/{}", place.namespace, place.name);
-            unreadable(&error, &asked)
-        };
-        Problem::of_read(&error, &failure.reached_by(&session.reach))
-    })
+/// Reads a cluster, which also shows that the caller may.
+pub(super) async fn found(session: &Session, name: &str) -> Result<Postgresql, Problem> {
+    let cluster = session.cluster(name).await;
+    cluster.map_err(|failure| Problem::of_failure(&failure.reached_by(&session.reach)))
 }

@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use futures::future::BoxFuture;
 
 use super::problem::Problem;
-use crate::connect::{Connection, Flags};
+use crate::connect::Way;
 use crate::error::Failure;
 use crate::session::{Interruption, Session};
 use crate::terminal::Output;
@@ -63,26 +63,26 @@ pub(crate) trait Callers: Send + Sync {
     ) -> BoxFuture<'static, Result<Session, Failure>>;
 }
 
-/// Connects by the flags of the command line, for each request again: the warnings of one caller
-/// are not shown to another, and a token that was revoked opens nothing.
-pub(crate) struct ByFlags {
-    /// The flags.
-    pub(crate) flags: Flags,
+/// Connects to one API server, for each request again: the warnings of one caller are not shown to
+/// another, and a token that was revoked opens nothing.
+pub(crate) struct To {
+    /// The way to it.
+    pub(crate) way: Arc<Way>,
     /// The field manager of writes of the count.
     pub(crate) manager: Option<String>,
 }
 
-impl Callers for ByFlags {
+impl Callers for To {
     fn session(
         &self,
         caller: Caller,
         out: Arc<Output>,
     ) -> BoxFuture<'static, Result<Session, Failure>> {
-        let (flags, manager) = (self.flags.clone(), self.manager.clone());
+        let (way, manager) = (Arc::clone(&self.way), self.manager.clone());
         Box::pin(async move {
             let connection = match caller {
-                Caller::Own => Connection::unattended(&flags).await?,
-                Caller::Bearer(token) => Connection::of_bearer(&flags, &token).await?,
+                Caller::Own => way.connect().await?,
+                Caller::Bearer(token) => way.connect_as(&token).await?,
             };
             let session = Session::new(connection, out, Interruption::default());
             Ok(session.writing_as(manager.as_deref()))

@@ -3,25 +3,21 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum::body::Body;
-use axum::extract::{Extension, Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use pgscale_guard::Change;
-use pgscale_guard::postgresql::Postgresql;
-use pgscale_guard::read::AskWhom;
-
 use super::answers::{Scaled, Started};
-use super::app::{Answer, App, Shared, document, found, session};
+use super::app::{Answer, App, Shared, document, session};
 use super::body;
 use super::callers::Caller;
 use super::names::Place;
 use super::operations::{About, Act, Busy, Printed};
 use super::problem::Problem;
 use super::verbs::{apart, command, run, speaking};
-use crate::error::Failure;
-use crate::permissions;
+use crate::cli::Verb;
+use crate::commands::set;
 use crate::plan::{Outcome, Plan, PlanHash};
 use crate::session::Session;
+use axum::body::Body;
+use axum::extract::{Extension, Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 
 /// Seconds after which a request to a server that stops may come again: to the next one.
 const AGAIN: u32 = 1;
@@ -42,12 +38,12 @@ pub(super) async fn scale_by_name(
 pub(super) async fn scale(
     State(app): Shared,
     Extension(caller): Extension<Caller>,
-    Path((namespace, name)): Path<(String, String)>,
+    place: Place,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    let place = Place::of(&namespace, &name)?;
-    change(app, caller, place, name, &headers, body).await
+    let shown = place.name.clone();
+    change(app, caller, place, shown, &headers, body).await
 }
 
 /// Judges a change, and begins it where it can be made. `shown` is the name by which the caller
@@ -61,13 +57,11 @@ async fn change(
     body: Body,
 ) -> Answer {
     let ask = body::ask(&body::read(headers, body).await?, &place)?;
-    let unnamed = session(&app, caller.clone(), &place.namespace, &Printed::default()).await?;
-    let cluster = found(&unnamed, &place).await?;
-    let judged = apart({
-        let (replicas, expected) = (ask.replicas, ask.expect_plan.clone());
-        async move || judge(&unnamed, cluster, replicas, expected).await
-    });
-    let plan = judged.await.map_err(|failure| Problem::of_failure(&failure))??;
+    let Verb::Set(set) = command(ask.words(&place.name))? else {
+        return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "another verb was read"));
+    };
+    let session = session(&app, caller.clone(), &place.namespace, &Printed::default()).await?;
+    let plan = judged(session, &place.name, &set, ask.expect_plan.as_ref()).await?;
     let data = Scaled { name: shown, namespace: place.namespace.clone(), replicas: plan.count };
     if plan.outcome() == Outcome::Nothing && plan.running == Some(plan.to) {
         return document(StatusCode::OK, &Started::nothing(data));
@@ -92,7 +86,7 @@ async fn change(
         })?;
     app.metrics.begun();
     let link = act.operation().link;
-    tokio::spawn(carry_out(app, act, caller, place, ask));
+    tokio::spawn(carry_out(app, act, caller, place.namespace, set));
     let mut answer = document(StatusCode::ACCEPTED, &Started::begun(data, link.clone()))?;
     if let Ok(location) = HeaderValue::from_str(&link.href) {
         answer.headers_mut().insert(header::LOCATION, location);
@@ -101,49 +95,42 @@ async fn change(
 }
 
 /// Judges a change as the verb will, so that a refusal is the answer to the request itself.
-async fn judge(
-    session: &Session,
-    cluster: Postgresql,
-    replicas: i64,
-    expected: Option<PlanHash>,
+async fn judged(
+    session: Session,
+    name: &str,
+    set: &set::Args,
+    expected: Option<&PlanHash>,
 ) -> Result<Plan, Problem> {
-    let change = Change::of_count(cluster, replicas);
-    let (facts, policies) = session.facts(change, AskWhom::All).await;
-    let plan = Plan::of(&facts, &policies).reached_by(&session.reach);
+    let (name, set) = (name.to_owned(), set.clone());
+    let judged = apart(async move || {
+        let judged = set::judge(&session, &name, set).await;
+        judged.map_err(|failure| failure.reached_by(&session.reach))
+    });
+    let judged = judged.await.and_then(|judged| judged);
+    let (plan, refusal) = judged.map_err(|failure| Problem::of_failure(&failure))?;
     if let Some(expected) = expected {
-        plan.is_expected(&expected).map_err(|it| Problem::of(StatusCode::CONFLICT, &it))?;
+        plan.is_expected(expected).map_err(|it| Problem::of(StatusCode::CONFLICT, &it))?;
     }
-    match plan.outcome() {
-        Outcome::Refused => Err(Problem::of_plan(&plan)),
-        Outcome::Nothing => Ok(plan),
-        Outcome::Ready => {
-            let moves = plan.leader_move.is_some();
-            permissions::check(session, permissions::SCALE, &facts, moves)
-                .await
-                .map_err(|failure| Problem::of(StatusCode::FORBIDDEN, &failure))?;
-            Ok(plan)
-        }
+    match refusal {
+        None => Ok(plan),
+        Some(_) if plan.outcome() == Outcome::Refused => Err(Problem::of_plan(&plan)),
+        Some(refusal) => Err(Problem::of(StatusCode::FORBIDDEN, &refusal)),
     }
 }
 
 /// Makes the change that was asked for, until its end.
-async fn carry_out(app: Arc<App>, act: Arc<Act>, caller: Caller, place: Place, ask: body::Ask) {
+async fn carry_out(
+    app: Arc<App>,
+    act: Arc<Act>,
+    caller: Caller,
+    namespace: String,
+    set: set::Args,
+) {
     let kept = Printed::default();
-    let cli = match command(ask.words(&place.name)) {
-        Ok(cli) => cli,
-        Err(problem) => {
-            let (message, _) = problem.said();
-            return ended(&app, &act, &Err(Failure::usage(message.unwrap_or_default())), b"");
-        }
-    };
     let result = match app.callers.session(caller, speaking(&act, &kept)).await {
-        Ok(session) => run(cli, session.in_namespace(&place.namespace)).await,
+        Ok(session) => run(Verb::Set(set), session.in_namespace(&namespace)).await,
         Err(failure) => Err(failure),
     };
-    ended(&app, &act, &result, &kept.bytes());
-}
-
-fn ended(app: &App, act: &Act, result: &Result<(), Failure>, report: &[u8]) {
-    act.end(result, report);
+    act.end(&result, &kept.bytes());
     app.metrics.ended(&act.operation().result);
 }

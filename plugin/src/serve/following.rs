@@ -1,5 +1,6 @@
 //! Requests about the changes that were begun here.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,6 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::answers::Listed;
 use super::app::{Answer, App, Shared, document, found, session};
 use super::callers::Caller;
-use super::names::Place;
 use super::operations::{Act, Event, Operation, Printed};
 use super::problem::Problem;
 
@@ -30,21 +30,17 @@ pub(super) async fn operations(State(app): Shared, Extension(caller): Extension<
     if !app.passes_tokens {
         return document(StatusCode::OK, &Listed { items: all });
     }
-    // Only what the caller may read.
+    // Only what the caller may read, each cluster asked for once.
     let session = session(&app, caller, "default", &Printed::default()).await?;
-    let seen = stream::iter(all).map(|operation| {
-        let session = session.clone();
-        async move {
-            let place = place_of(&operation);
-            found(&session.in_namespace(&place.namespace), &place).await.ok().map(|_| operation)
-        }
+    let place = |it: &Operation| (it.namespace.clone(), it.name.clone());
+    let places: BTreeSet<(String, String)> = all.iter().map(place).collect();
+    let seen = stream::iter(places).map(|(namespace, name)| {
+        let session = session.in_namespace(&namespace);
+        async move { found(&session, &name).await.ok().map(|_| (namespace, name)) }
     });
-    let items = seen.buffered(AT_ONCE).filter_map(async |it| it).collect().await;
+    let seen: BTreeSet<_> = seen.buffered(AT_ONCE).filter_map(async |it| it).collect().await;
+    let items = all.into_iter().filter(|it| seen.contains(&place(it))).collect();
     document(StatusCode::OK, &Listed { items })
-}
-
-fn place_of(operation: &Operation) -> Place {
-    Place { namespace: operation.namespace.clone(), name: operation.name.clone() }
 }
 
 /// Returns the operation with this id, if the caller may read its cluster. Otherwise it looks like
@@ -56,9 +52,9 @@ pub(super) async fn allowed(app: &App, caller: Caller, id: &str) -> Result<Arc<A
     };
     let act = app.operations.get(id).ok_or_else(missing)?;
     if app.passes_tokens {
-        let place = place_of(&act.operation());
-        let session = session(app, caller, &place.namespace, &Printed::default()).await?;
-        match found(&session, &place).await {
+        let Operation { namespace, name, .. } = act.operation();
+        let session = session(app, caller, &namespace, &Printed::default()).await?;
+        match found(&session, &name).await {
             Ok(_) => {}
             Err(problem) if problem.status() == StatusCode::UNAUTHORIZED.as_u16() => {
                 return Err(problem);

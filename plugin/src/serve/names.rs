@@ -1,7 +1,10 @@
 //! The names of the guide's API, and which words are names at all.
 
+use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 
+use super::body::NO_COUNT;
 use super::problem::Problem;
 use crate::args::{NAME_IN_TEMPLATE, is_label};
 
@@ -30,6 +33,44 @@ impl Place {
             }
         }
         Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Place {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<(String, String)>::from_request_parts(parts, state).await;
+        let Path((namespace, name)) =
+            path.map_err(|error| Problem::new(error.status(), "the path cannot be understood"))?;
+        Self::of(&namespace, &name)
+    }
+}
+
+/// The count of `?to=5`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct To(i32);
+
+impl To {
+    /// Returns it as a flag.
+    pub(crate) fn flag(self) -> String {
+        format!("--to={}", self.0)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for To {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let query = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
+        let to = match query.as_ref().map(|Query(query)| query.as_slice()) {
+            Ok([(name, to)]) if name == "to" => to.parse().ok().filter(|to| *to >= 0),
+            Ok(_) | Err(_) => None,
+        };
+        to.map(Self).ok_or_else(|| {
+            Problem::new(StatusCode::BAD_REQUEST, NO_COUNT)
+                .hint("name the instances to plan for: ?to=5")
+        })
     }
 }
 

@@ -5,14 +5,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use super::problem::Problem;
 use crate::error::Failure;
+use crate::history::to_the_second;
 
 /// The most operations that are remembered. The oldest that has ended is forgotten first.
 const REMEMBERED: usize = 200;
@@ -142,20 +144,18 @@ impl Operations {
         chance: u32,
     ) -> Result<Arc<Act>, Busy> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        let running: Vec<Operation> =
-            all.values().map(|act| act.operation()).filter(|it| it.result == RUNNING).collect();
-        let same = |it: &&Operation| it.namespace == about.namespace && it.name == about.name;
-        if let Some(other) = running.iter().find(same) {
-            return Err(Busy::With(other.link.clone()));
+        let running = || all.values().filter(|act| act.runs());
+        if let Some(other) = running().find_map(|act| act.link_about(about)) {
+            return Err(Busy::With(other));
         }
-        if running.len() >= AT_ONCE {
+        if running().count() >= AT_ONCE {
             return Err(Busy::Full);
         }
         let begun = clock();
         // Sorts by time: the first key is the oldest.
         let id = format!("{}-{chance:08x}", begun.strftime("%Y%m%dT%H%M%SZ"));
         while all.len() >= REMEMBERED {
-            let ended = all.iter().find(|(_, act)| act.operation().result != RUNNING);
+            let ended = all.iter().find(|(_, act)| !act.runs());
             let Some(oldest) = ended.map(|(id, _)| id.clone()) else { break };
             all.remove(&oldest);
         }
@@ -165,7 +165,7 @@ impl Operations {
             name: about.name.to_owned(),
             from: about.from,
             to: about.to,
-            begun: spelled(begun),
+            begun: to_the_second(begun),
             result: RUNNING.to_owned(),
             message: None,
             hints: Vec::new(),
@@ -188,34 +188,44 @@ impl Operations {
         all.values().rev().map(|act| act.operation()).collect()
     }
 
-    /// Returns when none goes on. None may begin meanwhile.
-    pub(crate) async fn ended(&self) {
-        for operation in self.running() {
-            let Some(act) = self.get(&operation.link.id) else { continue };
-            let mut changes = act.changes();
-            while !act.since(u64::MAX).1 {
-                if changes.changed().await.is_err() {
-                    break;
-                }
-            }
-        }
-    }
-
-    /// Returns those that go on.
-    pub(crate) fn running(&self) -> Vec<Operation> {
-        self.all().into_iter().filter(|operation| operation.result == RUNNING).collect()
+    /// Returns those that go on, the newest first.
+    pub(crate) fn running(&self) -> Vec<Arc<Act>> {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.values().rev().filter(|act| act.runs()).cloned().collect()
     }
 }
 
 impl Act {
     /// Returns its state.
     pub(crate) fn operation(&self) -> Operation {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).operation.clone()
+        self.state().operation.clone()
+    }
+
+    /// Returns whether it goes on.
+    fn runs(&self) -> bool {
+        self.state().operation.result == RUNNING
+    }
+
+    /// Returns what points at it, where it is about the same cluster.
+    fn link_about(&self, about: &About<'_>) -> Option<Link> {
+        let state = self.state();
+        let Operation { link, namespace, name, .. } = &state.operation;
+        (namespace == about.namespace && name == about.name).then(|| link.clone())
+    }
+
+    /// Returns when it has ended.
+    pub(crate) async fn ended(&self) {
+        let mut changes = self.changes();
+        while self.runs() && changes.changed().await.is_ok() {}
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the events after the one with this number, and whether it has ended.
     pub(crate) fn since(&self, seq: u64) -> (Vec<Event>, bool) {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state();
         let events = state.events.iter().filter(|event| event.seq > seq).cloned().collect();
         (events, state.operation.result != RUNNING)
     }
@@ -227,10 +237,10 @@ impl Act {
 
     /// Adds a line of its progress.
     pub(crate) fn say(&self, line: &str) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         state.last += 1;
         let text = cut(line.trim_end());
-        let event = Event { seq: state.last, at: spelled((self.clock)()), text };
+        let event = Event { seq: state.last, at: to_the_second((self.clock)()), text };
         state.events.push_back(event);
         while state.events.len() > EVENTS {
             state.events.pop_front();
@@ -243,7 +253,7 @@ impl Act {
     /// Ends it. `report` is the text of its report, if one was made.
     pub(crate) fn end(&self, ended: &Result<(), Failure>, report: &[u8]) {
         let report: Option<Value> = serde_json::from_slice(report).ok();
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         let reported = report.as_ref().and_then(|it| it.get("result")?.as_str());
         let operation = &mut state.operation;
         operation.result = match ended {
@@ -251,18 +261,15 @@ impl Act {
             Err(failure) => failure.kind.word().to_owned(),
         };
         if let Err(failure) = ended {
-            let problem = super::problem::Problem::of_failure(failure);
-            (operation.message, operation.hints) = problem.said();
+            let problem = Problem::of_failure(failure);
+            operation.message = Some(problem.message().to_owned());
+            operation.hints = problem.hints().to_vec();
         }
         operation.report = report;
         let last = state.last + 1;
         drop(state);
         self.changed.send_replace(last);
     }
-}
-
-fn spelled(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// Returns as much of a line as an event holds.

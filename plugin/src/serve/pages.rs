@@ -1,7 +1,7 @@
 //! The pages for a browser: the same reads, drawn.
 
 use axum::body::Body;
-use axum::extract::{Extension, Path, Query, Request, State};
+use axum::extract::{Extension, Path, Request, State};
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::IntoResponse as _;
@@ -11,10 +11,10 @@ use serde::de::DeserializeOwned;
 use super::app::{Answer, Shared};
 use super::callers::Caller;
 use super::following::allowed;
-use super::names::Place;
+use super::names::{Place, To};
 use super::operations::{Act, RUNNING};
 use super::problem::Problem;
-use super::reads::{about, count_of, list};
+use super::reads::{about, list};
 use crate::page;
 
 fn html(status: StatusCode, page: Markup) -> Response<Body> {
@@ -31,29 +31,26 @@ fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
 }
 
 pub(super) async fn fleet(State(app): Shared, Extension(caller): Extension<Caller>) -> Answer {
-    let fleet = read(&list(&app, caller, None).await?)?;
+    let fleet = read(&list(&app, caller).await?)?;
     Ok(html(StatusCode::OK, page::fleet(&fleet)))
 }
 
 pub(super) async fn cluster(
     State(app): Shared,
     Extension(caller): Extension<Caller>,
-    Path((namespace, name)): Path<(String, String)>,
+    place: Place,
 ) -> Answer {
-    let place = Place::of(&namespace, &name)?;
-    let status = read(&about(&app, caller, &place, &["status"]).await?)?;
+    let status = read(&about(&app, caller, &place, "status", &[]).await?)?;
     Ok(html(StatusCode::OK, page::cluster(&status)))
 }
 
 pub(super) async fn plan(
     State(app): Shared,
     Extension(caller): Extension<Caller>,
-    Path((namespace, name)): Path<(String, String)>,
-    Query(query): Query<Vec<(String, String)>>,
+    place: Place,
+    to: To,
 ) -> Answer {
-    let place = Place::of(&namespace, &name)?;
-    let count = format!("--to={}", count_of(&query)?);
-    let plan = read(&about(&app, caller, &place, &["plan", &count]).await?)?;
+    let plan = read(&about(&app, caller, &place, "plan", &[&to.flag()]).await?)?;
     Ok(html(StatusCode::OK, page::plan(&plan)))
 }
 

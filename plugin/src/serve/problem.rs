@@ -3,7 +3,6 @@
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
-use pgscale_guard::read::ReadError;
 use pgscale_guard::remedy::{Line, Remedy};
 use serde::Serialize;
 
@@ -104,7 +103,8 @@ impl Problem {
         problem
     }
 
-    /// Returns a failure of a verb. Its kind decides the status.
+    /// Returns a failure of a verb. Its kind decides the status, and where it is an error, the API
+    /// server's own answer.
     pub(crate) fn of_failure(failure: &Failure) -> Self {
         let status = match failure.kind {
             Kind::Refused => StatusCode::FORBIDDEN,
@@ -113,22 +113,12 @@ impl Problem {
             Kind::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Kind::Interrupted => StatusCode::SERVICE_UNAVAILABLE,
             Kind::Differs | Kind::NotAsPlanned => StatusCode::INTERNAL_SERVER_ERROR,
-            Kind::Error => StatusCode::BAD_GATEWAY,
-        };
-        Self::of(status, failure)
-    }
-
-    /// Returns a failed read of an object that the whole request is about. The API server's own
-    /// answer decides the status.
-    pub(crate) fn of_read(error: &ReadError, failure: &Failure) -> Self {
-        let status = match error {
-            ReadError::Deadline { .. } => StatusCode::GATEWAY_TIMEOUT,
-            ReadError::Malformed { .. } => StatusCode::BAD_GATEWAY,
-            ReadError::Kube { source, .. } => match answered(source) {
+            Kind::Error => match failure.status {
                 Some(401) => StatusCode::UNAUTHORIZED,
                 Some(403) => StatusCode::FORBIDDEN,
                 Some(404) => StatusCode::NOT_FOUND,
                 Some(429) => StatusCode::SERVICE_UNAVAILABLE,
+                Some(504) => StatusCode::GATEWAY_TIMEOUT,
                 Some(_) | None => StatusCode::BAD_GATEWAY,
             },
         };
@@ -175,11 +165,6 @@ impl Problem {
         &self.0.hints
     }
 
-    /// Returns its message and what to do next.
-    pub(crate) fn said(self) -> (Option<String>, Vec<String>) {
-        (Some(self.0.message), self.0.hints)
-    }
-
     /// Returns it as an answer.
     pub(crate) fn answer(&self) -> Response<Body> {
         let mut text = serde_json::to_vec(self).unwrap_or_default();
@@ -199,11 +184,6 @@ impl Problem {
         answer.extensions_mut().insert(self.clone());
         answer
     }
-}
-
-/// Returns the status that the API server answered with.
-fn answered(error: &kube::Error) -> Option<u16> {
-    if let kube::Error::Api(status) = error { Some(status.code) } else { None }
 }
 
 impl axum::response::IntoResponse for Problem {

@@ -9,18 +9,19 @@ use tokio::runtime::Handle;
 
 use super::operations::{Act, Lines, Printed};
 use super::problem::Problem;
-use crate::cli::{Cli, in_session};
+use crate::cli::{Cli, Verb, in_session};
 use crate::error::Failure;
 use crate::session::Session;
 use crate::terminal::Output;
 
-/// Reads a command line.
+/// Reads the verb of a command line.
 ///
 /// # Errors
 /// 422, with the reason in clap's words.
-pub(crate) fn command(words: impl IntoIterator<Item = String>) -> Result<Cli, Problem> {
+pub(crate) fn command(words: impl IntoIterator<Item = String>) -> Result<Verb, Problem> {
     let program = std::iter::once(OsString::from("kubectl-pgscale"));
-    Cli::of(program.chain(words.into_iter().map(OsString::from))).map_err(|error| {
+    let read = Cli::of(program.chain(words.into_iter().map(OsString::from)));
+    read.map(|cli| cli.verb).map_err(|error| {
         let text = error.to_string();
         let text = text.split("\n\n").next().unwrap_or_default();
         let text = text.trim().trim_start_matches("error: ");
@@ -39,13 +40,13 @@ pub(crate) fn speaking(act: &Arc<Act>, printed: &Printed) -> Arc<Output> {
 }
 
 /// Runs a verb until its end, also where no caller waits for that any more.
-pub(crate) async fn run(cli: Cli, session: Session) -> Result<(), Failure> {
-    let verb = async move || {
-        let result = Box::pin(in_session(cli.verb, &session)).await;
+pub(crate) async fn run(verb: Verb, session: Session) -> Result<(), Failure> {
+    let work = async move || {
+        let result = Box::pin(in_session(verb, &session)).await;
         session.show_warnings();
         result.map_err(|failure| failure.reached_by(&session.reach))
     };
-    apart(verb).await.unwrap_or_else(Err)
+    apart(work).await.unwrap_or_else(Err)
 }
 
 /// Does `work` on a thread of its own. The futures of verbs stay on one thread, as they do in a

@@ -51,6 +51,17 @@ pub(super) struct Prepared {
     stands: Stands,
 }
 
+impl Prepared {
+    /// Returns the plan, and why it must not be carried out if so.
+    pub(super) fn judged(self) -> (Plan, Option<Failure>) {
+        let refusal = match self.stands {
+            Stands::Refused(failure) => Some(failure),
+            Stands::Nothing | Stands::Ready => None,
+        };
+        (self.plan, refusal)
+    }
+}
+
 /// The answer to whether a plan can be carried out.
 enum Stands {
     /// The count is there already.
@@ -186,7 +197,11 @@ impl Job {
 }
 
 /// Reads the cluster, plans the request, and judges the plan by the rules and by our permissions.
-async fn judge(session: &Session, name: &str, request: &ScaleRequest) -> Result<Prepared, Failure> {
+pub(super) async fn judge(
+    session: &Session,
+    name: &str,
+    request: &ScaleRequest,
+) -> Result<Prepared, Failure> {
     let (plan, facts) = plan(session, name, request).await?;
     let moves = plan.leader_move.is_some();
     let held = request.count.held_by_limits(session, &plan, facts.direction());
