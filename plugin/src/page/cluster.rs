@@ -60,7 +60,7 @@ pub(super) fn page(status: &Status) -> Markup {
             button type="submit" { "Show the plan" }
         }
     };
-    layout::page(&title, &[], "cluster", &main)
+    layout::page(&title, &[], &main)
 }
 
 fn members(status: &Status) -> Markup {

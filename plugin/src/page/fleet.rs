@@ -17,7 +17,6 @@ pub(super) fn page(fleet: &Fleet) -> Markup {
             .then_with(|| place(one).cmp(&place(other)))
     });
     let main = html! {
-        @for unread in &fleet.unread { p.note.warn { strong { "Not read: " } (unread) } }
         @if all.is_empty() {
             p.lead { "No cluster was found. Either there is none, or you may not list them." }
         } @else {
@@ -26,7 +25,7 @@ pub(super) fn page(fleet: &Fleet) -> Markup {
         }
         @if !fleet.budgets.is_empty() { (budgets(fleet)) }
     };
-    layout::page("Clusters", &[], "fleet", &main)
+    layout::page("Clusters", &[], &main)
 }
 
 fn place(status: &Status) -> (&str, &str) {

@@ -6,8 +6,8 @@ use super::assets::{SCRIPT, STYLE};
 use super::model::{Health, Remedy};
 use super::words;
 
-/// Returns a whole page. `kind` tells the script what to do.
-pub(super) fn page(title: &str, trail: &[(String, String)], kind: &str, main: &Markup) -> Markup {
+/// Returns a whole page.
+pub(super) fn page(title: &str, trail: &[(String, String)], main: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -19,7 +19,7 @@ pub(super) fn page(title: &str, trail: &[(String, String)], kind: &str, main: &M
                 link rel="stylesheet" href=(STYLE.path);
                 script src=(SCRIPT.path) defer {}
             }
-            body data-page=(kind) {
+            body {
                 a.skip href="#main" { "Skip to the content" }
                 header {
                     nav aria-label="Where you are" {
@@ -49,7 +49,7 @@ pub(crate) fn failure(status: u16, title: &str, message: &str, hints: &[String])
         }
         p { a href="/" { "Back to the clusters" } }
     };
-    page(title, &[], "failure", &main)
+    page(title, &[], &main)
 }
 
 /// Returns how a cluster is: a word beside a colour.
@@ -63,10 +63,8 @@ pub(super) fn remedy(remedy: &Remedy) -> Markup {
     html! {
         @if let Some(note) = &remedy.note { p { (note) } }
         @for command in &remedy.commands {
-            @if let Some(line) = words::command(command) {
-                @if let Some(why) = &command.why { p.small { (why) ":" } }
-                pre tabindex="0" { code { (line) } }
-            }
+            @if let Some(why) = &command.why { p.small { (why) ":" } }
+            pre tabindex="0" { code { (words::command(command)) } }
         }
     }
 }

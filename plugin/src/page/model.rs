@@ -14,9 +14,6 @@ pub(crate) struct Fleet {
     /// The budgets of their namespaces.
     #[serde(default)]
     pub(crate) budgets: Vec<Budget>,
-    /// What could not be read, each as a sentence. The document has none; the router may add them.
-    #[serde(default)]
-    pub(crate) unread: Vec<String>,
 }
 
 /// The budget of one namespace.
@@ -87,7 +84,7 @@ pub(crate) struct Status {
     pub(crate) worst_lag_bytes: Option<u64>,
     /// Its members.
     pub(crate) members: Vec<Member>,
-    /// What other counts would be told. None where it was not looked up.
+    /// What other counts would get. None where it was not looked up.
     pub(crate) would_say: Option<Vec<WouldSay>>,
     /// The causes that keep it from converging.
     #[serde(default)]

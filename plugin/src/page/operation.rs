@@ -38,5 +38,5 @@ pub(super) fn page(operation: &Operation) -> Markup {
         p { a href=(words::cluster(cluster)) { "See " (place) } }
     };
     let title = format!("{place}: {}", operation.title);
-    layout::page(&title, &[(place, words::cluster(cluster))], "operation", &main)
+    layout::page(&title, &[(place, words::cluster(cluster))], &main)
 }

@@ -1,6 +1,7 @@
 //! The preview of a change, and the button that sends it.
 
 use maud::{Markup, html};
+use pgscale_guard::remedy::Command;
 
 use super::layout;
 use super::model::{Finding, Outcome, Plan, Step};
@@ -56,7 +57,7 @@ pub(super) fn page(plan: &Plan) -> Markup {
         @if plan.outcome == Outcome::Ready { (send(plan, &place)) }
     };
     let title = format!("{place}: plan for {}", plan.asked);
-    layout::page(&title, &[(place.clone(), words::cluster(cluster))], "plan", &main)
+    layout::page(&title, &[(place.clone(), words::cluster(cluster))], &main)
 }
 
 /// Returns what the button does, without a full stop.
@@ -136,20 +137,20 @@ fn send(plan: &Plan, place: &str) -> Markup {
         }
         div #answer role="alert" {}
         p.small #by-hand { "The button needs the script of this page. The same as a command:" }
-        @if let Some(line) = command(plan, place) { pre tabindex="0" { code { (line) } } }
+        pre tabindex="0" { code { (command(plan, place)) } }
         p.small { "Plan " code { (plan.hash) } ". It is refused where the cluster has changed since." }
     }
 }
 
 /// Returns the command that does the same.
-fn command(plan: &Plan, place: &str) -> Option<String> {
+fn command(plan: &Plan, place: &str) -> String {
     let verb = if plan.asked < plan.from { "down" } else { "up" };
-    let mut argv: Vec<String> =
-        ["kubectl", "pgscale", verb, &plan.metadata.name, "--to"].map(str::to_owned).into();
-    argv.extend([plan.asked.to_string(), "--expect-plan".to_owned(), plan.hash.clone()]);
+    let (count, cluster) = (plan.asked.to_string(), &plan.metadata);
+    let mut words =
+        vec!["pgscale", verb, &cluster.name, "--to", &count, "--expect-plan", &plan.hash];
     if plan.asked == 0 {
-        argv.extend(["--confirm".to_owned(), place.to_owned()]);
+        words.extend(["--confirm", place]);
     }
-    argv.extend(["-n".to_owned(), plan.metadata.namespace.clone()]);
-    words::words(&argv)
+    words.extend(["-n", &cluster.namespace]);
+    Command::kubectl(words).to_string()
 }

@@ -69,7 +69,6 @@ fn pages(text: &str) -> [String; 6] {
             free: None,
             unreadable: Some(text.to_owned()),
         }],
-        unread: vec![text.to_owned()],
     };
     [
         fleet(&all),
@@ -148,7 +147,7 @@ fn pages_load_assets_that_are_there() {
 fn the_worst_cluster_comes_first() {
     let items = ["HEALTHY", "STOPPED", "UNKNOWN", "DEGRADED", "DOWN"]
         .map(|verdict| status(&verdict.to_lowercase(), verdict));
-    let page = fleet(&Fleet { items: items.into(), budgets: vec![], unread: vec![] }).into_string();
+    let page = fleet(&Fleet { items: items.into(), budgets: vec![] }).into_string();
     let places = ["down", "degraded", "unknown", "stopped", "healthy"]
         .map(|name| page.find(&format!("/cluster/{name}/")).unwrap());
     assert!(places.is_sorted(), "{places:?}");

@@ -1,6 +1,7 @@
 //! Values as texts and addresses.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use pgscale_guard::remedy;
 
 use super::model::{Command, Health, Metadata};
 
@@ -67,16 +68,9 @@ pub(super) fn health(health: Health) -> (&'static str, &'static str) {
     }
 }
 
-/// Returns a command as it can be pasted. None where a shell has no way to write it.
-pub(super) fn command(command: &Command) -> Option<String> {
-    let mut parts = vec![words(&command.argv)?];
-    for piped in &command.piped_into {
-        parts.push(words(piped)?);
-    }
-    Some(parts.join(" | "))
-}
-
-/// Returns words as a shell reads them.
-pub(super) fn words(argv: &[String]) -> Option<String> {
-    shlex::try_join(argv.iter().map(String::as_str)).ok()
+/// Returns a command as it can be pasted.
+pub(super) fn command(command: &Command) -> String {
+    let first = remedy::Command::program(&command.argv);
+    let all = command.piped_into.iter().fold(first, remedy::Command::piped_into);
+    all.to_string()
 }

@@ -56,7 +56,7 @@ impl Canned {
                 good.verdict = model::Health::Healthy;
                 good.reasons.clear();
                 let items = vec![good, one(), status(ATTACK, "DOWN")];
-                fleet(&Fleet { items, budgets: vec![], unread: vec![] })
+                fleet(&Fleet { items, budgets: vec![] })
             }
             "/cluster/db/acid-a" => cluster(&one()),
             "/cluster/attack" => cluster(&status(ATTACK, "DOWN")),
