@@ -79,15 +79,10 @@ impl Screen {
             stderr: channel("stderr"),
             width: self.width,
             width_of_notes: self.width,
-            prefix: String::new(),
-            terminal: None,
-            foot: Mutex::new(None),
             redraws: self.window.is_some(),
             window: self.window,
             person: person.map(|person| Arc::new(Mutex::new(person))),
-            expression: OnceLock::new(),
-            reader_left: AtomicBool::new(false),
-            consent_noted: AtomicBool::new(false),
+            ..Output::to_writers(io::sink(), io::sink())
         }
     }
 
