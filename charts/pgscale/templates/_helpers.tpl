@@ -15,14 +15,43 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
+{{/* An image of the values: the root, and the value. */}}
 {{- define "pgscale.image" -}}
-{{- with .Values.image -}}
+{{- $root := index . 0 -}}
+{{- with index . 1 -}}
 {{- if .digest -}}
 {{ .repository }}@{{ .digest }}
 {{- else -}}
-{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}
+{{ .repository }}:{{ .tag | default $root.Chart.AppVersion }}
 {{- end -}}
 {{- end -}}
+{{- end }}
+
+{{/* The way to the API server, as an item of egress: the root. */}}
+{{- define "pgscale.toApiServer" -}}
+{{- with .Values.networkPolicy -}}
+# The API server.
+- ports:
+    {{- range .apiServerPorts }}
+    - {protocol: TCP, port: {{ . }}}
+    {{- end }}
+  {{- with .apiServer }}
+  to: {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The way to DNS, as an item of egress where it is wanted: the root. */}}
+{{- define "pgscale.toDns" -}}
+{{- if .Values.networkPolicy.dns -}}
+# DNS, which may answer on an address of the node. OpenShift's pods answer on 5353.
+- ports:
+    {{- range $port := list 53 5353 }}
+    {{- range $protocol := list "UDP" "TCP" }}
+    - {protocol: {{ $protocol }}, port: {{ $port }}}
+    {{- end }}
+    {{- end }}
+{{- end }}
 {{- end }}
 
 {{/* A priority class of the system. Some clusters admit it in other namespaces only under a quota. */}}
