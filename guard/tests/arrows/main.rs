@@ -62,7 +62,7 @@ fn no_forbidden_arrow_exists() {
     let sources = sources();
     let mut wrong = check(RULES, &sources);
     wrong.extend(renamed(RULES, &sources));
-    assert!(wrong.is_empty(), "guard/tests/arrows/main.rs:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "guard/tests/arrows/table.rs:\n{}", wrong.join("\n"));
 }
 
 #[test]
