@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::future::join_all;
+use pgscale_guard::remedy::Command;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -17,6 +18,7 @@ use self::app::App;
 use self::callers::{Caller, Callers as _, To};
 use self::listen::{Limits, Port, Tls};
 use self::names::Naming;
+use self::operations::Operation;
 use self::routes::router;
 use crate::commands::serve::Args;
 use crate::connect::clock::server_time;
@@ -69,6 +71,7 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     args.check()?;
     let own = !args.pass_token;
+    let reach = flags.to_repeat();
     // A kubeconfig that leads nowhere is reported now, and not to the first caller.
     let callers = To { way: Arc::new(Way::of(flags)?), manager };
     if own {
@@ -87,7 +90,9 @@ pub(crate) async fn run(
     let app = Arc::new(app);
     let address = SocketAddr::new(args.address, args.port);
     let listener = listen(address).await.map_err(|error| {
-        Failure::error(format!("cannot listen on {address}: {error}")).hint("choose another --port")
+        Failure::error(format!("cannot listen on {address}: {error}"))
+            .hint_to("take a port that is free", Command::kubectl(["pgscale", "serve", "--port=0"]))
+            .reached_by(&reach)
     })?;
     let address = listener.local_addr().unwrap_or(address);
     let scheme = if tls.is_some() { "https" } else { "http" };
@@ -106,27 +111,33 @@ pub(crate) async fn run(
     app.stopping.store(true, Ordering::Release);
     let running = app.operations.running();
     if !running.is_empty() {
-        let names: Vec<String> = running
-            .iter()
-            .map(|act| act.operation())
-            .map(|it| format!("{}/{}", it.namespace, it.name))
-            .collect();
+        let all: Vec<Operation> = running.iter().map(|act| act.operation()).collect();
         out.note(&format!(
             "Stopping when these changes have ended: {}. Interrupt again to leave them as they are.",
-            names.join(", ")
+            clusters(&all)
         ));
-        interruption.means(format!(
-            "interrupted in the middle of changes of {}: see kubectl pgscale history of each",
-            names.join(", ")
-        ));
+        interruption.is(left(Kind::Interrupted, &all).reached_by(&reach));
         if timeout(LAST, join_all(running.iter().map(|act| act.ended()))).await.is_err() {
-            return Err(Failure::new(
-                Kind::Timeout,
-                format!("changes go on after {} min: {}", LAST.as_secs() / 60, names.join(", ")),
-            ));
+            return Err(left(Kind::Timeout, &all).reached_by(&reach));
         }
     }
     stop.send_replace(true);
     served.await.ok();
     Ok(())
+}
+
+fn clusters(operations: &[Operation]) -> String {
+    let names = operations.iter().map(|it| format!("{}/{}", it.namespace, it.name));
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// Returns the failure of a server that ends before its operations have.
+fn left(kind: Kind, operations: &[Operation]) -> Failure {
+    let what = "left in the middle of a change, and what was written stays";
+    let failure = Failure::new(kind, format!("{}: {what}", clusters(operations)));
+    operations.iter().fold(failure, |failure, it| {
+        let words = ["pgscale", "status", &it.name, "--why", "-n", &it.namespace];
+        failure
+            .hint_to(format!("see where {}/{} is", it.namespace, it.name), Command::kubectl(words))
+    })
 }

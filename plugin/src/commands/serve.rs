@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::args::name_template;
 use crate::error::Failure;
 
-/// Serve the HTTP API: state, plans and changes, for programs.
+/// Serve the HTTP API, and a page for a browser: state, plans and changes.
 ///
 /// Every change is judged and made as by up and down, and goes on when its caller leaves. On loopback
 /// it acts in your name. Elsewhere it needs TLS and --pass-token: then each request acts in the name of

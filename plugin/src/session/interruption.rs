@@ -32,7 +32,8 @@ impl Interruption {
         self.is(Failure::new(Kind::Interrupted, what));
     }
 
-    pub(super) fn is(&self, failure: Failure) {
+    /// Sets the failure that an interruption is from now on.
+    pub(crate) fn is(&self, failure: Failure) {
         *self.meaning.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
     }
 

@@ -2,13 +2,16 @@
 
 use std::path::PathBuf;
 
+use pgscale_guard::remedy::Line;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
+use super::super::operations::Operations;
 use super::*;
 use crate::cli::{Cli, Verb};
 use crate::connect::Flags;
+use crate::error::Kind;
 use crate::session::Interruption;
 
 /// Writes a certificate for localhost and its key, and returns both files and the certificate.
@@ -81,4 +84,25 @@ async fn address_that_others_reach_needs_tokens_and_tls() {
         assert_eq!(failure.kind.code(), 2, "{line}: {failure}");
         assert!(failure.to_string().contains("--pass-token"), "{failure}");
     }
+}
+
+#[test]
+fn server_that_ends_too_early_says_what_it_leaves_and_how_to_look() {
+    let operations = Operations::default();
+    for (name, chance) in [("acid-a", 1), ("acid-b", 2)] {
+        let about = About { namespace: "db", name, from: 3, to: 5 };
+        operations.begin(&about, server_time, chance).unwrap();
+    }
+    let running: Vec<_> = operations.running().iter().map(|act| act.operation()).collect();
+    let failure = super::super::left(Kind::Interrupted, &running);
+    assert_eq!(failure.kind.code(), 130);
+    let hints = failure.hint_lines("hint:").into_iter();
+    let hints = hints.map(|(Line::Text(line) | Line::Command(line))| line);
+    insta::assert_snapshot!([failure.text()].into_iter().chain(hints).collect::<Vec<_>>().join("\n"), @"
+    db/acid-b, db/acid-a: left in the middle of a change, and what was written stays
+    hint: see where db/acid-b is:
+        kubectl pgscale status acid-b --why -n db
+    hint: see where db/acid-a is:
+        kubectl pgscale status acid-a --why -n db
+    ");
 }
